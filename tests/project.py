@@ -1,0 +1,56 @@
+"""A copy of the project with a small grid, for tests that run the pipeline."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ["dir_nb", "nbs", "dvc.yaml", "params.yaml", "data.dvc", ".dvcignore", "settings.ini"]
+
+
+def copy_project(to, datasets, methods, seeds, epochs=None):
+    """The pipeline's files and the raw data of `datasets`, without results; returns the folder."""
+    to.mkdir(parents=True)
+    for name in PARTS:
+        src = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+        shutil.copytree(src, to / name, ignore=ignore) if src.is_dir() else shutil.copy(src, to / name)
+    for name in datasets:
+        shutil.copytree(ROOT / "data" / name, to / "data" / name)
+    (to / "data.dvc").unlink()
+    params = yaml.safe_load((to / "params.yaml").read_text())
+    params["grid"] = {"datasets": datasets, "methods": methods}
+    params["train"]["seeds"] = seeds
+    if epochs:
+        for name in datasets:
+            params["datasets"][name]["train"]["epochs"] = epochs
+    (to / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run(to, "git", "init", "-q")
+    run(to, sys.executable, "-m", "dvc", "init", "-q")
+    run(to, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+    return to
+
+
+def run(root, *cmd, check=True, **env):
+    """Run a command in the copy, with the copy's own package first on the path."""
+    env = os.environ | {"PYTHONPATH": str(root), "DIR_NB_ROOT": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | env
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    done = subprocess.run(list(map(str, cmd)), cwd=root, env=env, capture_output=True, text=True)
+    if check and done.returncode:
+        raise AssertionError(f"{cmd} failed\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done
+
+
+def repro(root, *targets):
+    """`dvc repro`; returns the names of the stages that ran."""
+    out = run(root, sys.executable, "-m", "dvc", "repro", *targets).stdout
+    return [line.split("'")[1] for line in out.splitlines() if line.startswith("Running stage")]
+
+
+def metrics(root):
+    """{(dataset, method, seed): content of metrics.json}."""
+    return {tuple(p.parts[-4:-1]): json.loads(p.read_text()) for p in sorted(root.glob("runs/*/*/s*/metrics.json"))}

@@ -1,0 +1,31 @@
+"""Two seeds of two methods, from an empty cache through one figure and one table, against stored metrics."""
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from project import copy_project, metrics, repro  # noqa: E402
+
+GOLDEN = Path(__file__).with_name("golden.json")
+RTOL = 0.02  # other processors and kernels sum in another order; a wrong loss or split is off by far more
+
+
+@pytest.mark.slow
+def test_slice(tmp_path):
+    root = copy_project(tmp_path / "p", ["abalone_dir"], ["l1", "irda"], [0, 1])
+    ran = repro(root, "fig_error_by_bin", "table")
+    assert "table@abalone_dir" in ran and "fig_error_by_bin" in ran
+    for name in ("fig_error_by_bin.png", "table_abalone_dir.md", "table_abalone_dir.png"):
+        assert (root / "figures" / name).stat().st_size > 1000 or name.endswith(".md")
+    found = {"/".join(k): {r: [m[r]["n"], m[r]["mae"]] for r in ("all", "many", "medium", "few")} for k, m in metrics(root).items()}
+    if not GOLDEN.exists():
+        GOLDEN.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+        pytest.fail(f"no stored metrics: {GOLDEN.name} was written, look at it and commit it")
+    golden = json.loads(GOLDEN.read_text())
+    assert found.keys() == golden.keys()
+    for key, regions in golden.items():
+        for region, (n, mae) in regions.items():
+            assert found[key][region][0] == n
+            assert found[key][region][1] == pytest.approx(mae, rel=RTOL), (key, region)

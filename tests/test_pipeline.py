@@ -1,0 +1,104 @@
+"""The pipeline on a tiny grid: what re-runs when something is touched, and that a killed run ends as if it had not been."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from project import ROOT, copy_project, metrics, repro, run
+
+from dir_nb.pipeline import artefacts, notebook_parameters, sources_file, stage_modules, stages
+from dir_nb.provenance import import_closure
+
+
+def test_every_artefact_is_declared():
+    """No file in figures/ that no stage makes; every declared one is described."""
+    declared = {f for a in artefacts(ROOT) for f in a.files}
+    found = {p.relative_to(ROOT).as_posix() for p in (ROOT / "figures").iterdir() if p.is_file() and not p.name.startswith(".")}
+    assert not found - declared, f"declare these in dvc.yaml: {sorted(found - declared)}"
+    assert all(a.desc.endswith(".") for a in artefacts(ROOT))
+
+
+@pytest.mark.parametrize("stage", [s for s in stages(ROOT) if s.notebook], ids=lambda s: s.name)
+def test_stage_lists_its_code(stage):
+    """A stage depends on its notebook and on the digests of its modules, and the command gives only parameters there are."""
+    assert sources_file(stage) in stage.deps
+    assert set(a.split("=")[0] for a in stage.spec["cmd"].split()[3:]) <= notebook_parameters(ROOT / stage.notebook).keys()
+
+
+@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda"])
+def test_digests_cover_what_a_run_loads(method):
+    """Every module of the package that training really imports is among the stage's digests."""
+    stage = next(s for s in stages(ROOT) if s.name.startswith("train@") and s.item["method"] == method)
+    closure = set(import_closure(stage_modules(stage, ROOT)))
+    code = f"""
+import sys, torch
+from dir_nb.run import load_params, make_trainer, run_config
+from types import SimpleNamespace
+from dir_nb.bins import BinGrid, ShotRegions
+config = run_config(load_params({str(ROOT)!r}), {stage.item['dataset']!r}, {method!r}, 0)
+grid = BinGrid(0, 10, 1.0); y = torch.rand(200) * 10
+view = SimpleNamespace(grid=grid, counts=grid.counts(y), train=SimpleNamespace(targets=y), target_mean=5., regions=None,
+    input_spec=dict(kind='tabular', n_features=3, vocab_size=50, length=8, channels=3, size=32))
+view.input_spec['kind'] = {{'mlp': 'tabular', 'text': 'text', 'resnet': 'image', 'depth': 'dense'}}[config['model']['name']]
+t = make_trainer(config, view)
+t.method.end_epoch(0)
+print('\\n'.join(m for m in sys.modules if m.startswith('dir_nb.')))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert out.returncode == 0, out.stderr[-3000:]
+    packages = {"dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.train", "dir_nb.report"}
+    assert set(out.stdout.split()) - packages - closure == set()
+
+
+@pytest.mark.slow
+def test_what_reruns(tmp_path):
+    """Nothing after nothing; one method's runs after its settings or its code; no training after a figure's notebook or a docstring."""
+    root = copy_project(tmp_path / "p", ["abalone_dir"], ["l1", "fds"], [0], epochs=2)
+    goal = ("table", "fig_error_by_bin")
+    assert {s for s in repro(root, *goal) if s.startswith("train@")} == {"train@abalone_dir-l1", "train@abalone_dir-fds"}
+    assert repro(root, *goal) == []
+
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["methods"]["fds"]["fds"]["momentum"] = 0.5
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    again = repro(root, "collect")
+    assert "train@abalone_dir-fds" in again and "train@abalone_dir-l1" not in again and "prepare@abalone_dir" not in again
+
+    module = root / "dir_nb" / "fds.py"
+    module.write_text(module.read_text() + "\n_touched = 1\n")
+    again = repro(root, "train")
+    assert "train@abalone_dir-fds" in again and "train@abalone_dir-l1" not in again
+
+    module.write_text(module.read_text() + "\n# a comment changes nothing\n")
+    assert repro(root, "train") == ["sources"]
+
+    notebook = root / "nbs" / "reports" / "fig_error_by_bin.ipynb"
+    notebook.write_text(notebook.read_text().replace('"cells": [', '"cells": [\n  {"cell_type": "markdown", "id": "new", "metadata": {}, "source": ["."]},', 1))
+    assert [s for s in repro(root, "fig_error_by_bin") if s.startswith(("train", "prepare"))] == []
+
+
+@pytest.mark.slow
+def test_killed_run_resumes_to_the_bit(tmp_path):
+    """SIGKILL in mid-training; the second call goes on and ends with the same files as a run that was left alone."""
+    whole, killed = (copy_project(tmp_path / n, ["abalone_dir"], ["irda"], [0], epochs=30) for n in ("whole", "killed"))
+    train = [Path(sys.executable).parent / "dir-nb", "train", "abalone_dir", "irda", "--workers", "1"]
+    for root in (whole, killed):
+        repro(root, "prepare")
+    run(whole, *train)
+    env = os.environ | {"PYTHONPATH": str(killed), "DIR_NB_ROOT": str(killed), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(list(map(str, train)), cwd=killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    checkpoint = killed / "scratch" / "abalone_dir" / "irda" / "s0" / "last.ckpt"
+    end = time.time() + 120
+    while not checkpoint.exists() and time.time() < end:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists() and not (killed / "runs").exists()
+    run(killed, *train)
+    assert metrics(killed) == metrics(whole)
+    for a in sorted(whole.glob("runs/**/*.*")):
+        assert a.read_bytes() == (killed / a.relative_to(whole)).read_bytes(), a.name
