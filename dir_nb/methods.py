@@ -121,7 +121,7 @@ def build_method(
     "Join the parts that an entry names; raises `ValueError` for what it cannot be made of."
     component_modules(entry)
     fds = None
-    if entry.get("fds"): 
+    if entry.get("fds"):
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["fds"].items()}
         fds = importlib.import_module("dir_nb.fds").FDS(view.grid.n_bins, dim, **settings)
     return Method(build_loss(entry["loss"], view, dim), build_weights(entry.get("weights"), view), fds, entry.get("sigma_lr"))

@@ -25,7 +25,7 @@ def _flat_pair(
     p, t = _as_tensor(pred).detach(), _as_tensor(target).detach()
     if p.ndim == t.ndim + 1 and p.shape[-1] == 1: p = p.squeeze(-1)
     if t.ndim == p.ndim + 1 and t.shape[-1] == 1: t = t.squeeze(-1)
-    if p.shape != t.shape: raise ValueError(f"predictions {tuple(p.shape)} and targets {tuple(t.shape)} differ in shape: use (N,) or (N, 1)")
+    if p.shape != t.shape: raise ValueError(f"predictions {tuple(p.shape)}, targets {tuple(t.shape)} differ in shape: give (N,) or (N,1)")
     p, t = p.flatten(), t.flatten().to(p.device)
     return (p.double(), t.double()) if double else (p, t)
 

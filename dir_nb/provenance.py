@@ -9,6 +9,7 @@ __all__ = ['package_dir', 'module_path', 'imported_modules', 'import_closure', '
 # %% ../nbs/lib/01_provenance.ipynb #c002
 import ast, hashlib, json
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import dir_nb
@@ -30,11 +31,12 @@ def module_path(
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if len(parts) > 1 and p.is_file()), None)
 
 # %% ../nbs/lib/01_provenance.ipynb #c006
+@lru_cache(maxsize=1024) # a pipeline asks for the same modules once per stage
 def imported_modules(
     source: str, # Python source
     within: str = "", # dotted name of the module it is, for relative imports
     package: Path | None = None, # the package's folder
-) -> set[str]: # dotted names of the package's own modules
+) -> frozenset[str]: # dotted names of the package's own modules
     "The package's modules that `source` imports anywhere, inside functions too."
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -43,7 +45,7 @@ def imported_modules(
             base = within.split(".")[: -node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             names |= {module, *(f"{module}.{a.name}" for a in node.names)}
-    return {n for n in names if module_path(n, package)}
+    return frozenset(n for n in names if module_path(n, package))
 
 def import_closure(
     modules: Iterable[str], # dotted names to start from
@@ -67,6 +69,7 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
             node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return tree
 
+@lru_cache(maxsize=1024)
 def code_digest(
     source: str, # Python source
 ) -> str: # 16 hex digits

@@ -22,14 +22,14 @@ def test_every_model_is_covered():
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_battery(config):
-    spec = SPECS[MODELS[config["name"]].modality]
+    spec = SPECS[MODELS[config["name"]][0]]
     facts = check_model(lambda: build_model(config, spec), example_batch(spec, 3))
     assert facts["parameters"] > 0
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_float64_follows_the_input(config):
-    spec = SPECS[MODELS[config["name"]].modality]
+    spec = SPECS[MODELS[config["name"]][0]]
     x = example_batch(spec, 2)
     model = build_model(config, spec).double()
     pred, feat = model(x.double() if x.is_floating_point() else x)

@@ -403,7 +403,9 @@ class Prepared:
         self.masks = self._load("masks", "r") if (self.folder / "masks.npy").is_file() else None
 
     def _load(self, stem: str, mode: str | None = None) -> np.ndarray:
-        return np.load(self.folder / f"{stem}.npy", mmap_mode=mode, allow_pickle=False)
+        try: return np.load(self.folder / f"{stem}.npy", mmap_mode=mode, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as e:
+            raise DataProblems(self.folder.name, [f"{stem}.npy cannot be read ({e}): prepare the data set again"]) from e
 
     @cached_property
     def vocab(self) -> list[str]:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..bins import BinGrid
-from ..feature_stats import Confusion, FeatureStats
 from ..fds import wfds_weights
+from ..feature_stats import Confusion, FeatureStats
 from ..kernels import kernel_matrix, kernel_window
 from .decode import flat, reduce_loss
-from .remse import ReMSELoss, competitors, remse_loss
+from .remse import ReMSELoss, competitors
 
 # %% ../../nbs/lib/13_losses.irda.ipynb #c005
 def exact_logit(
@@ -93,7 +93,7 @@ def irda_loss(
     weight: Tensor | None = None, # (N,) factor per sample
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units
-    "Surrogate of the expected ReMSE, times 2 sigma^2: IRDA paper, Eq. 18-22; raises `ValueError` for shapes, options, or an exact form without a limit."
+    "Surrogate of the expected ReMSE, times 2 sigma^2: IRDA paper, Eq. 18-22; `ValueError` for shapes and options (`check_surrogate`)."
     check_surrogate(surrogate, max_ratio)
     g, y = flat(pred, target)
     values = values.to(g)
@@ -146,8 +146,9 @@ def isotropy(
 
 # %% ../../nbs/lib/13_losses.irda.ipynb #c030
 PRINTED = {
-    "alpha": 0.5, "beta": 0.75, "shift": "printed", "surrogate": "printed", "max_ratio": None, "isotropy": True, "smoothing": "wfds_printed",
-    "noise_sigma": 2 ** -0.5, "eta": "exponent", "eta_shrink": 0.0, "balance": "both", "smooth_density": False, "decoder": "identity",
+    "alpha": 0.5, "beta": 0.75, "shift": "printed", "surrogate": "printed", "max_ratio": None, "isotropy": True,
+    "smoothing": "wfds_printed", "noise_sigma": 2 ** -0.5, "eta": "exponent", "eta_shrink": 0.0, "balance": "both",
+    "smooth_density": False, "decoder": "identity",
 }
 
 SMOOTHINGS = ("wfds", "wfds_printed", "fds", "none")
@@ -166,6 +167,15 @@ def smoother(
     return wfds_weights(confusion, kernel, count, normalise=kind != "wfds_printed") * (count > 0)
 
 # %% ../../nbs/lib/13_losses.irda.ipynb #c031
+def check_options(alpha: float, beta: float, surrogate: str, max_ratio: float | None, shift: str, smoothing: str) -> None:
+    "Raises `ValueError` for options of `IRDALoss` that do not exist or do not fit."
+    check_surrogate(surrogate, max_ratio)
+    if alpha < 0 or beta < 0: raise ValueError(f"alpha={alpha}, beta={beta} scale a mean and a covariance: give 0 or more")
+    if shift not in SHIFTS: raise ValueError(f"shift={shift!r} is not known: choose one of {', '.join(SHIFTS)}")
+    if smoothing not in SMOOTHINGS: raise ValueError(f"smoothing={smoothing!r} is not known: choose one of {', '.join(SMOOTHINGS)}")
+    if alpha and shift == "none": raise ValueError(f"alpha={alpha} with shift='none': choose alpha=0, or a shift such as 'residual'")
+
+# %% ../../nbs/lib/13_losses.irda.ipynb #c032
 class _IRDAState(ReMSELoss):
     "What `IRDALoss` keeps."
     def __init__(
@@ -200,66 +210,36 @@ class _IRDAState(ReMSELoss):
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
     ):
         super().__init__(grid, counts, n_clusters, dim, noise_sigma, learnable, eta, balance, weight_power, prior_power,
-                         kernel if smooth_density else None, kernel_size, kernel_sigma, decoder, cluster_sample, eta_shrink, seed, reduction)
+                         kernel if smooth_density else None, kernel_size, kernel_sigma, decoder, cluster_sample, eta_shrink, seed,
+                         reduction)
         check_options(alpha, beta, surrogate, max_ratio, shift, smoothing)
         self.alpha, self.beta, self.surrogate, self.max_ratio = alpha, beta, surrogate, max_ratio
         self.shift, self.isotropic, self.smoothing, self.uses_features = shift, isotropy, smoothing, True
         b, window = grid.n_bins, torch.ones(1) if kernel is None else kernel_window(kernel, kernel_size, kernel_sigma)
         self.stats, self.confusion = FeatureStats(b, dim, covariance, momentum), Confusion(b, momentum)
-        for name, value in (("kernel", kernel_matrix(b, window).float()), ("smoother", torch.zeros(b, b)), ("known", torch.zeros(b)),
-                            ("v", torch.zeros(b)), ("top", torch.zeros(b)), ("clip_share", torch.zeros(()))): self.register_buffer(name, value)
+        self.register_buffer("kernel", kernel_matrix(b, window).float())
+        self.register_buffer("smoother", torch.zeros(b, b))
+        self.register_buffer("clip_share", torch.zeros(()))
+        for name in ("known", "v", "top"): self.register_buffer(name, torch.zeros(b))
         for name in ("n_clipped", "n_used"): self.register_buffer(name, torch.zeros((), dtype=torch.long), persistent=False)
 
-def check_options(alpha: float, beta: float, surrogate: str, max_ratio: float | None, shift: str, smoothing: str) -> None:
-    "Raises `ValueError` for options of `IRDALoss` that do not exist or do not fit."
-    check_surrogate(surrogate, max_ratio)
-    if alpha < 0 or beta < 0: raise ValueError(f"alpha={alpha}, beta={beta} scale a mean and a covariance: give 0 or more")
-    if shift not in SHIFTS: raise ValueError(f"shift={shift!r} is not known: choose one of {', '.join(SHIFTS)}")
-    if smoothing not in SMOOTHINGS: raise ValueError(f"smoothing={smoothing!r} is not known: choose one of {', '.join(SMOOTHINGS)}")
-    if alpha and shift == "none": raise ValueError(f"alpha={alpha} with shift='none' shifts nothing: choose alpha=0 or a shift, such as 'residual'")
-
-# %% ../../nbs/lib/13_losses.irda.ipynb #c033
-class IRDALoss(_IRDAState):
-    "IRDA with direct estimates: IRDA paper, sec. 3.5.1, Algorithm 1; raises `ValueError` for options that do not fit and for a call without head."
+# %% ../../nbs/lib/13_losses.irda.ipynb #c034
+class _IRDAEstimates(_IRDAState):
+    "What `IRDALoss` estimates, within a step and at the end of an epoch."
     def augmentation(
         self,
         w: Tensor, # (D,) head weight
     ) -> tuple[Tensor, Tensor]: # w' mu (B,) and s^2 (B,), zero before there are statistics
         "Mean and variance of the augmented prediction per bin, with gradient through `w`: IRDA paper, Eq. 5, 7, 23."
-        var = self.smoother @ self.stats.quadratic(w)
-        if self.isotropic: var = (1 - self.v) * var + self.v * self.top * w.to(var).square().sum()
-        return self.smoother @ self.stats.project(w), self.beta * var
+        with torch.autocast(w.device.type, enabled=False): # half precision would spoil a variance
+            mean, var = self.smoother @ self.stats.project(w), self.smoother @ self.stats.quadratic(w)
+            if self.isotropic: var = (1 - self.v) * var + self.v * self.top * w.to(var).square().sum()
+        return mean, self.beta * var
 
     @torch.no_grad()
     def ratio(self, w: Tensor) -> Tensor: # (D,) head weight -> (B,)
         "s^2 / sigma^2 per bin, before the limit."
         return self.augmentation(w)[1] / self.noise_sigma.square()
-
-    def forward(
-        self,
-        pred: Tensor, # (N,) or (N, 1), g, target units
-        target: Tensor, # (N,) or (N, 1), target units
-        weight: Tensor | None = None, # (N,) factor per sample, times the balance's
-        feat: Tensor | None = None, # (N, D), needed for eta='factor' with K > 1
-        head: tuple[Tensor, Tensor] | None = None, # w (D,), w_0 (): the linear head that made `pred`
-    ) -> Tensor: # scalar, or (N,) for 'none'
-        "The loss of a batch (`irda_loss`)."
-        if head is None: raise ValueError("IRDALoss needs the head: call loss(pred, target, feat=feat, head=(linear.weight[0], linear.bias[0]))")
-        bins, y = self.bins_of(target), target.reshape(-1)
-        proj, var = (x[bins] for x in self.augmentation(head[0]))
-        shift = None
-        if self.alpha: shift = self.alpha * self.known[bins] * mean_shift(proj, y.to(proj), head[1].to(proj), self.shift)
-        self.count_clips(var)
-        eta, cluster = self.shares(feat)
-        return irda_loss(pred, target, bins, self.values, var, shift, eta, self.log_prior, self.noise_sigma, self.surrogate,
-                         self.eta_form, cluster, self.max_ratio, self.weigh(bins, weight), self.reduction)
-
-    @torch.no_grad()
-    def count_clips(self, var: Tensor) -> None: # (N,)
-        "How often s^2 meets its limit, in training."
-        if not self.training or self.max_ratio is None: return
-        self.n_clipped += (var > self.max_ratio * self.noise_sigma.square()).sum()
-        self.n_used += len(var)
 
     @torch.no_grad()
     def update(self, pred: Tensor, feat: Tensor, target: Tensor) -> None: # (N,) or (N, 1), (N, D), (N,) or (N, 1)
@@ -280,8 +260,39 @@ class IRDALoss(_IRDAState):
         self.stats.end_epoch()
         self.confusion.end_epoch()
         self.smoother.copy_(smoother(self.confusion.matrix, self.kernel, self.stats.count, self.smoothing))
-        self.known.copy_(self.smoother.sum(1) > 0)
+        # printed weights may leave a bin without mass: its mean is 0 then, and that is what it is shifted by
+        self.known.copy_((self.smoother.sum(1) > 0) | (self.smoothing == "wfds_printed"))
         if self.isotropic:
-            for buffer, value in zip((self.v, self.top), isotropy(self.smoother, self.stats.diagonal(), self.stats.gram())): buffer.copy_(value)
+            v, top = isotropy(self.smoother, self.stats.diagonal(), self.stats.gram())
+            self.v.copy_(v); self.top.copy_(top)
         self.clip_share.copy_(self.n_clipped / self.n_used.clamp_min(1))
         self.n_clipped.zero_(); self.n_used.zero_()
+
+# %% ../../nbs/lib/13_losses.irda.ipynb #c036
+class IRDALoss(_IRDAEstimates):
+    "IRDA with direct estimates: IRDA paper, sec. 3.5.1, Algorithm 1; raises `ValueError` for bad options and a call without head."
+    @torch.no_grad()
+    def count_clips(self, var: Tensor) -> None: # (N,)
+        "How often s^2 meets its limit, in training."
+        if not self.training or self.max_ratio is None: return
+        self.n_clipped += (var > self.max_ratio * self.noise_sigma.square()).sum()
+        self.n_used += len(var)
+
+    def forward(
+        self,
+        pred: Tensor, # (N,) or (N, 1), g, target units
+        target: Tensor, # (N,) or (N, 1), target units
+        weight: Tensor | None = None, # (N,) factor per sample, times the balance's
+        feat: Tensor | None = None, # (N, D), needed for eta='factor' with K > 1
+        head: tuple[Tensor, Tensor] | None = None, # w (D,), w_0 (): the linear head that made `pred`
+    ) -> Tensor: # scalar, or (N,) for 'none'
+        "The loss of a batch (`irda_loss`)."
+        if head is None: raise ValueError("IRDALoss needs the head: give loss(..., head=(linear.weight[0], linear.bias[0]))")
+        bins, y = self.bins_of(target), target.reshape(-1)
+        proj, var = (x[bins] for x in self.augmentation(head[0]))
+        shift = None
+        if self.alpha: shift = self.alpha * self.known[bins] * mean_shift(proj, y.to(proj), head[1].to(proj), self.shift)
+        self.count_clips(var)
+        eta, cluster = self.shares(feat)
+        return irda_loss(pred, target, bins, self.values, var, shift, eta, self.log_prior, self.noise_sigma, self.surrogate,
+                         self.eta_form, cluster, self.max_ratio, self.weigh(bins, weight), self.reduction)

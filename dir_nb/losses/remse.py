@@ -175,7 +175,7 @@ class Reservoir(nn.Module):
 
 # %% ../../nbs/lib/12_losses.remse.ipynb #c027
 class FeatureClusters(nn.Module):
-    "Clusters of the epoch's features and their shares per bin: IRDA paper, sec. 3.4.1; uniform eta before the first fit; raises `ValueError`."
+    "Clusters of the epoch's features and their shares per bin: IRDA paper, sec. 3.4.1; uniform before the first fit; `ValueError` for K."
     def __init__(
         self,
         n_bins: int, # B

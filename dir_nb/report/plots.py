@@ -85,10 +85,10 @@ def save_figure(
 def needs_log(
     counts: Sequence[float] | np.ndarray, # training samples per bin
 ) -> bool:
-    "Whether the fullest bin holds more than thirty times the median of the bins that hold any."
+    "Whether the fullest bin holds more than a hundred times the emptiest that holds any."
     c = np.asarray(counts, dtype=float)
     c = c[c > 0]
-    return len(c) > 0 and bool(c.max() > 30 * np.median(c))
+    return len(c) > 0 and bool(c.max() > 100 * c.min())
 
 def _count_bars(ax: Axes, value: np.ndarray, width: np.ndarray, counts: np.ndarray) -> None:
     "Training counts in the background, on an axis of their own without ticks, up to half of the height."
@@ -130,7 +130,7 @@ def _density_panel(ax: Axes, d: pd.DataFrame) -> None:
     ax.plot(d.value, d.smoothed.where(d.smoothed > 0), color=BLACK, lw=1.6)
     if needs_log(d["count"]): ax.set_yscale("log"); ax.set_ylim(bottom=.7)
     held = d["count"][d["count"] > 0]
-    ax.set_title(f"{d.title.iloc[0]}\n$N$ = {held.sum():,}, imbalance {held.max() / held.min():,.0f}")
+    ax.set_title(f"{d.title.iloc[0]}\n$N$ = {held.sum():,}, max/min = {held.max() / held.min():,.0f}")
     ax.set_xlabel(d.units.iloc[0])
 
 def label_density(
@@ -154,10 +154,11 @@ def group_bins(
     points: int = 16, # at most so many groups
 ) -> pd.DataFrame: # method, seed, group, value, width, train_count, n, mae
     "Neighbouring bins joined: error weighted by test samples, training count per bin averaged; groups without test samples are dropped."
-    size = -(-bins.bin.nunique() // points)
+    n = int(bins.bin.max()) + 1
+    groups = -(-n // -(-n // points))
     values = bins.groupby("bin").value.first()
     step = float(values.diff().median()) if len(values) > 1 else 1.
-    b = bins.assign(group=bins.bin // size, error=(bins.mae * bins.n).fillna(0.))
+    b = bins.assign(group=bins.bin * groups // n, error=(bins.mae * bins.n).fillna(0.))
     g = b.groupby(["method", "seed", "group"], sort=False).agg(value=("value", "mean"), train_count=("train_count", "mean"),
                                                                n=("n", "sum"), error=("error", "sum"), held=("bin", "size")).reset_index()
     g = g[g.n > 0]
@@ -200,7 +201,7 @@ def _error_row(axes: Sequence[Axes], d: pd.DataFrame, families: Mapping[str, Seq
         ax.set_ylim(0, top); ax.set_xlabel(d.units.iloc[0])
         if ax is not axes[0]: ax.set_yticklabels([])
     axes[0].set_ylabel(f"MAE ({d.units.iloc[0]})")
-    axes[0].set_title(f"{d.title.iloc[0]}: {base.n.sum():,.0f} test samples × {base.seeds.max()} seeds", loc="left", fontsize=10)
+    axes[0].set_title(f"{d.title.iloc[0]}: n = {base.n.sum():,.0f} × {base.seeds.max()} seeds", loc="left", fontsize=10)
 
 def _families(ran: Sequence[str], families: Mapping[str, Sequence[str]], baseline: str) -> dict[str, list[str]]:
     "The families with the methods that were run; what belongs to none has a panel at the end."
@@ -224,7 +225,7 @@ def error_by_bin(
             key = ax.legend(handles=[*map(_line, members)], title=title, loc="lower left", bbox_to_anchor=(-.02, 1.12), alignment="left", borderpad=0)
             key.get_title().set_fontweight("bold")
         _legend(fig, [_line(baseline), Patch(color="#DDDDDD", label="training samples per bin (log scale where they differ much)")],
-                "Lines: mean over seeds.  Bands: 95 % interval.", 2)
+                "Lines: mean over seeds.  Bands: 95 % interval.  n: test samples (or pixels) of a seed.", 2)
     plt.close(fig)
     return fig
 
@@ -311,7 +312,7 @@ def feature_similarity(
                 _similarity_panel(ax, d[d.statistic == key], looks)
                 if i == 0: ax.set_title(title)
             a = d[d.bin == d.anchor].iloc[0]
-            row[0].set_ylabel(f"{d.title.iloc[0]}\ncosine with {a.value:g} {a.units}\n({a.train_count:,.0f} samples, {a.region}-shot)", linespacing=1.4)
+            row[0].set_ylabel(f"{d.title.iloc[0]}\ncosine with {a.value:g} {a.units}\n(n = {a.train_count:,.0f}, {a.region}-shot)", linespacing=1.4)
         lines = [Line2D([], [], color=c, ls=ls, label=method_style(m)[0] + (" (before FDS)" if m == "l1" else "")) for m, (c, ls) in looks.items()]
         strips = [Patch(color=c, alpha=.3, label=f"{r}-shot") for r, c in REGION_COLOURS.items()]
         marks = [Line2D([], [], color=BLACK, lw=1, ls=":", label="anchor bin"), Patch(color="#CCCCCC", label="training samples per bin")]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SCHEDULES', 'TrainHooks', 'TrainConfig', 'seed_epoch', 'make_loader', 'pick_pixels', 'Batch',
-           'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'Trainer', 'train_epoch',
-           'validate', 'save_run', 'resume_run', 'fit', 'history_csv']
+           'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'make_fabric', 'Trainer',
+           'train_epoch', 'validate', 'save_run', 'resume_run', 'fit', 'history_csv']
 
 # %% ../../nbs/lib/50_train.core.ipynb #c002
 import copy, csv, io
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data.distributed import DistributedSampler
@@ -225,6 +226,14 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as e: raise ValueError(f"{path} cannot be read as a checkpoint ({type(e).__name__}): delete it to start afresh") from e
 
 # %% ../../nbs/lib/50_train.core.ipynb #c022
+def make_fabric(
+    config: TrainConfig, # accelerator, devices, precision
+) -> Fabric: # not yet launched
+    "Fabric for these settings; with several processes a method's buffers are merged by the method, so they are not broadcast."
+    strategy = DDPStrategy(broadcast_buffers=False) if config.devices > 1 else "auto"
+    return Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
+
+# %% ../../nbs/lib/50_train.core.ipynb #c023
 class Trainer:
     "One model, one method, one seed's split, and where their training stands; `fit` runs it."
     def __init__(self,
@@ -239,7 +248,7 @@ class Trainer:
     ):
         self.view, self.config, self.seed, self.key = view, config, seed, key
         self.folder = Path(folder) if folder is not None else None
-        self.fabric = fabric or Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)
+        self.fabric = fabric or make_fabric(config)
         if fabric is None: self.fabric.launch()
         groups = [{"params": list(model.parameters())}, *method.param_groups()]
         optimizer = OPTIMIZERS[config.optimizer](groups, config)
@@ -257,7 +266,7 @@ class Trainer:
         "An empty accumulator for this data set."
         return DIRMetrics(self.view.grid, self.view.regions, **options)
 
-# %% ../../nbs/lib/50_train.core.ipynb #c023
+# %% ../../nbs/lib/50_train.core.ipynb #c024
 def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
     "One pass over the training split; the mean loss."
     run.step.train()
@@ -275,11 +284,14 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
     run.method.end_epoch(epoch, run.fabric if run.fabric.world_size > 1 else None)
     return float(total) / max(n, 1)
 
-# %% ../../nbs/lib/50_train.core.ipynb #c024
+# %% ../../nbs/lib/50_train.core.ipynb #c025
 def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
     "Measure the epoch, add a row of history, keep the state if it is the best so far."
     if not np.isfinite(train_loss):
         raise FloatingPointError(f"the training loss is {train_loss} after epoch {epoch}: lower the learning rate, clip gradients, or check the targets")
+    if run.fabric.world_size > 1: # running statistics of normalisation layers, which each process has seen a part for
+        for b in run.model.buffers():
+            if b.is_floating_point(): b.copy_(run.fabric.all_reduce(b, reduce_op="mean"))
     found = evaluate(run.model, run.method, run.loader(run.view.val, run.config.eval_batch_size), run.metrics(ranks=False), run.fabric).compute()
     row = {"epoch": epoch, "lr": lr, "train_loss": train_loss} | {f"val_{r}_{run.config.select}": float(m[run.config.select]) for r, m in found.items()}
     run.state.history.append(row)
@@ -289,7 +301,7 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
         run.best = {k: copy.deepcopy(v.state_dict()) for k, v in (("model", run.model), ("method", run.method))}
         if run.folder: save_atomic(run.fabric, run.folder / "best.ckpt", run.best | {"key": run.key})
 
-# %% ../../nbs/lib/50_train.core.ipynb #c026
+# %% ../../nbs/lib/50_train.core.ipynb #c027
 def save_run(run: Trainer) -> None:
     "Write the resumable state."
     if run.folder is None: return
@@ -306,7 +318,7 @@ def resume_run(run: Trainer) -> bool:
     run.best = {k: v for k, v in load_checkpoint(run.folder / "best.ckpt").items() if k != "key"}
     return True
 
-# %% ../../nbs/lib/50_train.core.ipynb #c027
+# %% ../../nbs/lib/50_train.core.ipynb #c028
 def fit(
     run: Trainer,
     progress: bool = True, # show a bar with an estimate of the time left

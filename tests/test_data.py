@@ -1,0 +1,282 @@
+"""Data sets: the battery over every entry, splits against independent loops, the way in for one's own data, broken data of every kind."""
+import hashlib, json, os, shutil, subprocess, sys, tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings, strategies as st
+
+from dir_nb.bins import BinGrid
+from dir_nb.data.catalog import DATASETS, check_dataset, prepare
+from dir_nb.data.core import DataProblems, balanced_split, crossing, join_groups, open_prepared
+from dir_nb.data.manifest import add_dataset
+
+os.environ["TQDM_DISABLE"] = "1"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = (ROOT / os.environ.get("DIR_NB_SHARED", "../shared")).resolve()
+PARAMS = yaml.safe_load(next(p for p in (ROOT / "params.yaml", ROOT / "params.datasets.yaml") if p.is_file()).read_text())
+CONFIGS = {
+    "abalone_dir": dict(title="A", units="rings", modality="tabular", bins=dict(low=1, high=30, width=1, value="left"),
+                        shots=dict(many=20, few=8), split=dict(cap=5, seeds=2)),
+    "vader_dir": dict(title="V", units="points", modality="text", bins=dict(low=-4, high=4, width=.1, precision="float32"),
+                      shots=dict(many=20, few=8), split=dict(cap=5, seeds=2)),
+    "motorcycle_dir": dict(title="M", units="px", modality="dense", bins=dict(low=7, high=60, width=1), shots=dict(many=100, few=30),
+                           split=dict(seeds=2, block=16, gap=8, patch=8, cap=10), input=dict(flip=True, crop=2)),
+}
+
+def sums(folder: Path) -> None:
+    "Write SHA256SUMS for what is in a folder."
+    files = sorted(f for f in folder.iterdir() if f.name != "SHA256SUMS")
+    (folder / "SHA256SUMS").write_text("".join(f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}\n" for f in files))
+
+def made_up(name: str, folder: Path) -> None:
+    "A tiny raw folder in the layout of a data set."
+    from PIL import Image
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    if name == "abalone_dir":
+        head = "sex,length,diameter,height,whole_weight,shucked_weight,viscera_weight,shell_weight,rings"
+        rows = [f"{'MFI'[i % 3]},{','.join(f'{v:.6f}' for v in rng.random(7))},{int(min(29, 1 + rng.poisson(8)))}" for i in range(300)]
+        (folder / "abalone.csv").write_text("\n".join([head, *rows]) + "\n")
+    if name == "vader_dir":
+        words = np.array("good bad film plot dull great actor scene slow fun new old".split())
+        for f in ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", "tweets"):
+            text = [f"{i // 4}_{i % 4}\t{rng.normal(0, .5):.4f}\t{' '.join(words[rng.integers(0, 12, 9)])}" for i in range(300)]
+            (folder / f"{f}_GroundTruth.txt").write_bytes("\r\n".join(text).encode())
+    if name == "motorcycle_dir":
+        slope = np.add.outer(np.linspace(8, 20, 100), np.linspace(0, 30, 120)).astype(np.float32)
+        slope[:5] = np.inf
+        Image.fromarray(rng.integers(0, 255, (100, 120, 3), dtype=np.uint8)).save(folder / "motorcycle_left.png")
+        np.savez(folder / "motorcycle_disp.npz", arr_0=slope)
+    sums(folder)
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in sorted(folder.iterdir())}
+
+# --- the battery
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_battery_made_up(name, tmp_path):
+    made_up(name, tmp_path / "data" / name)
+    prepare(name, CONFIGS[name], tmp_path)
+    check_dataset(open_prepared(name, tmp_path))
+    first = contents(tmp_path / "prepared" / name)
+    prepare(name, CONFIGS[name], tmp_path)
+    assert contents(tmp_path / "prepared" / name) == first, "preparing twice gives other bytes"
+    assert not [f for f in (tmp_path / "prepared").iterdir() if f.name.startswith(".")]
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_battery_real(name, tmp_path):
+    if not (ROOT / "data" / name).is_dir(): pytest.skip(f"data/{name} is not here: dvc pull data.dvc")
+    if name not in PARAMS["datasets"]: pytest.skip(f"{name} is not in params.yaml")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
+    prepare(name, PARAMS["datasets"][name], tmp_path)
+    p = open_prepared(name, tmp_path)
+    check_dataset(p)
+    assert p.n_seeds == 5
+    for s in range(5):
+        counts = [p.seed(s).regions.mask(r).sum() for r in ("many", "medium", "few")]
+        assert min(counts) > 0, f"seed {s}: an empty shot region"
+    assert len({row.tobytes() for row in p.splits}) == 5, "every seed draws its own split"
+    sums_file = (ROOT / "data" / name / "SHA256SUMS").read_text()
+    assert all(line.split()[0] in (ROOT / "data" / name / "PROVENANCE.md").read_text() for line in sums_file.splitlines())
+
+def test_abalone_splits_by_a_loop(tmp_path):
+    made_up("abalone_dir", tmp_path / "data/abalone_dir")
+    prepare("abalone_dir", CONFIGS["abalone_dir"], tmp_path)
+    p = open_prepared("abalone_dir", tmp_path)
+    total = Counter(p.targets.tolist())
+    for row in p.splits:
+        want = {y: min(n // 3, 5) for y, n in total.items() if n >= 3}
+        for k in (1, 2): assert Counter(p.targets[row == k].tolist()) == want
+
+def test_motorcycle_blocks_are_apart():
+    from dir_nb.data.motorcycle import cut_blocks
+    at, block = cut_blocks(np.stack(np.meshgrid(np.arange(500), np.arange(741), indexing="ij"), -1), 64, 8, 32)
+    lo = np.array([at[block == b].reshape(-1, 2).min(0) for b in range(70)])
+    hi = np.array([at[block == b].reshape(-1, 2).max(0) for b in range(70)])
+    for i in range(70):
+        for j in range(i): # pixels strictly between two blocks, along the axis where they are further apart
+            assert max((lo[i] - hi[j]).max(), (lo[j] - hi[i]).max()) - 1 >= 8
+
+def test_vader_texts_stay_whole(tmp_path):
+    if not (ROOT / "data/vader_dir").is_dir(): pytest.skip("data/vader_dir is not here: dvc pull data.dvc")
+    from dir_nb.data.vader import read_ratings, tokenize
+    texts, _, owners = read_ratings(ROOT / "data/vader_dir")
+    config = PARAMS["datasets"].get("vader_dir") or CONFIGS["vader_dir"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/vader_dir").symlink_to(ROOT / "data/vader_dir")
+    prepare("vader_dir", config, tmp_path)
+    splits = open_prepared("vader_dir", tmp_path).splits
+    same = [" ".join(tokenize(t)) for t in texts]
+    for row in splits:
+        for labels in (owners, same):
+            seen: dict[str, int] = {}
+            assert all(seen.setdefault(label, int(k)) == k for label, k in zip(labels, row))
+
+# --- splits
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 15)), min_size=1, max_size=150), st.integers(1, 6), st.integers(0, 3))
+def test_balanced_split_properties(samples, cap, seed):
+    bins, groups = (np.array(v) for v in zip(*samples))
+    quota = np.minimum(np.bincount(bins) // 3, cap)
+    alone = balanced_split(bins, cap=cap, seed=seed)
+    for k in (1, 2): assert (np.bincount(bins[alone == k], minlength=len(quota)) == quota).all()
+    joined = balanced_split(bins, groups, cap, seed)
+    for k in (1, 2): assert (np.bincount(bins[joined == k], minlength=len(quota)) <= quota).all()
+    assert all(len(set(joined[groups == g])) == 1 for g in set(groups.tolist()))
+    assert not crossing(joined[None], groups)
+    assert (balanced_split(bins, groups, cap, seed) == joined).all()
+
+def test_balanced_split_is_fast():
+    rng = np.random.default_rng(0)
+    bins = np.minimum(rng.geometric(.03, 300_000), 150)
+    import time
+    start = time.perf_counter()
+    balanced_split(bins, cap=30)
+    assert time.perf_counter() - start < 3
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=40))
+def test_join_groups_by_a_loop(pairs):
+    a, b = (list(v) for v in zip(*pairs))
+    label = list(range(len(a)))
+    for _ in label: # spread the smallest label until nothing changes
+        for i in range(len(a)):
+            for j in range(len(a)):
+                if a[i] == a[j] or b[i] == b[j]: label[i] = label[j] = min(label[i], label[j])
+    got = join_groups(a, b)
+    assert all((got[i] == got[j]) == (label[i] == label[j]) for i in range(len(a)) for j in range(len(a)))
+
+# --- reading
+
+def test_statistics_come_from_training_only(tmp_path):
+    made_up("abalone_dir", tmp_path / "data/abalone_dir")
+    prepare("abalone_dir", CONFIGS["abalone_dir"], tmp_path)
+    p = open_prepared("abalone_dir", tmp_path)
+    x = p.inputs[p.splits[0] == 0].astype(np.float64)
+    for k, ds in ((0, p.seed(0).train), (2, p.seed(0).test)):
+        want = (p.inputs[p.splits[0] == k] - x.mean(0)) / x.std(0)
+        assert np.allclose(ds[:][0].numpy(), want, atol=1e-4)
+
+def test_float32_targets_fall_into_the_bins_that_were_counted():
+    grid = BinGrid(-4, 4, .1, precision="float32")
+    y = np.round(np.arange(-40, 41) * .1, 10)
+    assert torch.equal(grid.index(torch.tensor(y)), grid.index(torch.tensor(y, dtype=torch.float32)))
+    assert grid.index([-.3]).item() == 37 and grid.index([.3]).item() == 43
+
+def test_corrupt_prepared_folders(tmp_path):
+    made_up("motorcycle_dir", tmp_path / "data/motorcycle_dir")
+    prepare("motorcycle_dir", CONFIGS["motorcycle_dir"], tmp_path)
+    folder = tmp_path / "prepared/motorcycle_dir"
+    (folder / "masks.npy").unlink()
+    with pytest.raises(DataProblems, match=r"masks\.npy"): open_prepared("motorcycle_dir", tmp_path)
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "modality": "sound"}))
+    with pytest.raises(DataProblems, match="'sound' is unknown"): open_prepared("motorcycle_dir", tmp_path)
+    np.save(folder / "targets.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"targets\.npy cannot be read"): open_prepared("motorcycle_dir", tmp_path)
+
+# --- one's own data
+
+FACES = dict(title="Faces", units="years", modality="image", manifest="faces.csv", archive="faces.tar",
+             bins=dict(low=0, high=121, width=1, value="left"), shots=dict(many=100, few=20), split=dict(cap=12, seeds=2),
+             input=dict(size=32, flip=True))
+
+def project(folder: Path) -> Path:
+    "A new DVC project with comments in its params.yaml."
+    folder.mkdir()
+    (folder / "params.yaml").write_text("# what to run\ngrid: {datasets: [], methods: [l1]} # both axes\ndatasets: {} # none yet\n")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+@pytest.fixture
+def dvc_project(tmp_path):
+    pytest.importorskip("dvc")
+    if not shutil.which("git"): pytest.skip("git is not installed")
+    return project(tmp_path / "project")
+
+def toy(folder: Path) -> tuple[Path, dict]:
+    "A table with a group column and repeated rows."
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = [f"{min(int(rng.geometric(.15)), 19)},{rng.normal():.5f},{i // 3}" for i in range(200)]
+    (folder / "toy.csv").write_text("\n".join(["target,a,group", *rows, *rows[:4]]) + "\n")
+    return folder, dict(title="Toy", units="kg", modality="tabular", manifest="toy.csv", bins=dict(low=0, high=20, width=1, value="left"),
+                        shots=dict(many=20, few=5), split=dict(cap=5, seeds=2))
+
+def test_add_dataset(dvc_project, tmp_path):
+    source, config = toy(tmp_path / "own")
+    add_dataset("toy_dir", source, config, dvc_project)
+    before = {f: (dvc_project / f).read_bytes() for f in ("data.dvc", "params.yaml")}
+    assert "# both axes" in before["params.yaml"].decode()
+    params = yaml.safe_load(before["params.yaml"])
+    assert params["grid"]["datasets"] == ["toy_dir"] and params["datasets"]["toy_dir"]["model"] == {"name": "mlp"}
+    add_dataset("toy_dir", source, config, dvc_project)
+    assert {f: (dvc_project / f).read_bytes() for f in before} == before, "adding twice changes something"
+    prepare("toy_dir", root=dvc_project)
+    check_dataset(open_prepared("toy_dir", dvc_project))
+    add_dataset("linked_dir", source, config, dvc_project, link=True)
+    assert (dvc_project / "data/linked_dir").is_symlink() and (dvc_project / "data.dvc").read_bytes() == before["data.dvc"]
+    (source / "toy.csv").write_text((source / "toy.csv").read_text() + "3,1.0,900\n")
+    with pytest.raises(ValueError, match="holds something else"): add_dataset("toy_dir", source, config, dvc_project)
+
+def test_add_dataset_without_dvc_project(tmp_path):
+    pytest.importorskip("dvc")
+    source, config = toy(tmp_path / "own")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(ValueError, match="`dvc add data` failed"): add_dataset("toy_dir", source, config, tmp_path / "bare")
+    assert not (tmp_path / "bare/params.yaml").exists()
+
+def test_missing_dvc_is_said_first(tmp_path, monkeypatch):
+    source, config = toy(tmp_path / "own")
+    real = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "dvc" else real(name, *a))
+    with pytest.raises(ValueError, match="dvc is not installed"): add_dataset("toy_dir", source, config, tmp_path)
+    assert not (tmp_path / "data").exists()
+
+def faces() -> Path:
+    folder = SHARED / "data/faces"
+    if not (folder / "faces.tar").is_file(): pytest.skip(f"no face images below DIR_NB_SHARED ({SHARED.name}/data/faces)")
+    return folder
+
+def test_real_faces(dvc_project):
+    folder = faces()
+    add_dataset("faces_dir", folder, FACES, dvc_project, link=True)
+    prepare("faces_dir", root=dvc_project)
+    p = open_prepared("faces_dir", dvc_project)
+    check_dataset(p)
+    assert (p.n, p.inputs.shape[1:]) == (11_032, (3, 32, 32))
+    view, want = p.seed(1), {"train": (6944, 1982, 174), "val": (360, 468, 138), "test": (360, 468, 138)}
+    for k, numbers in enumerate(want.values()):
+        assert tuple(int(view.split_counts(k)[view.regions.mask(r)].sum()) for r in ("many", "medium", "few")) == numbers
+    assert "data/faces_dir" not in (dvc_project / "data.dvc").read_text()
+
+def test_broken_faces(tmp_path):
+    folder = faces()
+    raw = tmp_path / "data/faces_dir"
+    raw.mkdir(parents=True)
+    with tarfile.open(folder / "faces.tar") as tar: tar.extractall(raw, members=list(tar)[:200], filter="data")
+    lines = (folder / "faces.csv").read_text().splitlines()
+    rows = [r for r in lines[1:] if (raw / r.split(",")[1]).is_file()]
+    age, path, _ = rows[0].split(",")
+    other = rows[1].split(",")[1]
+    whole = (raw / other).read_bytes()
+    (raw / other).write_bytes(whole[:len(whole) // 2]) # a truncated photograph
+    (raw / rows[2].split(",")[1]).unlink()
+    shutil.copy(raw / path, raw / "faces/copy.jpg")
+    rows[0] = f"{age},{path},train"
+    rows += [f"{age},faces/copy.jpg,test", "30,/etc/passwd,train", "nan,faces/copy.jpg,test"]
+    (raw / "faces.csv").write_text("\n".join([lines[0], *rows]) + "\n")
+    with pytest.raises(DataProblems) as e: prepare("faces_dir", {k: v for k, v in FACES.items() if k != "archive"}, tmp_path)
+    text = str(e.value)
+    for part in (f"{other} cannot be read", "is missing", "leads outside", "not finite", "same content in different splits", path):
+        assert part in text
+    assert not (tmp_path / "prepared/faces_dir").exists()
