@@ -1,19 +1,19 @@
 # The commands a newcomer needs. The environment lives in .venv and is made from requirements.lock.
 PYTHON ?= python3.11
-JOBS ?= 1
+JOBS ?= 2
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.made-from-lock
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: repro test lab env export clean-runs
+.PHONY: repro test lab env data export
 .DEFAULT_GOAL := repro
 
 env: $(STAMP)
 $(STAMP): requirements.lock settings.ini setup.py
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -30,7 +30,6 @@ test: env data  ## all tests, notebooks included
 lab: env data  ## JupyterLab on the tour
 	jupyter lab nbs/index.ipynb
 
-export: env  ## notebooks -> dir_nb/, README.md; then clean the notebooks
+export: env  ## notebooks -> dir_nb/, then clean the notebooks
 	nbdev_export
-	python -m dir_nb.readme
 	nbdev_clean

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['Stage', 'stages', 'stage_modules', 'sources_file', 'write_sources', 'Artefact', 'artefacts', 'artefact_index',
-           'notebook_parameters', 'run_notebook', 'render_readme', 'dvc', 'repro']
+           'notebook_parameters', 'run_notebook', 'render_readme', 'changed_stages', 'side_by_side', 'dvc', 'repro']
 
 # %% ../nbs/lib/65_pipeline.ipynb #c002
-import ast, itertools, json, os, re, subprocess, sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import ast, itertools, json, logging, os, re, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from .paths import atomic_path, load_params, project_root, write_json, write_text
 from .provenance import code_digests, imported_modules, notebook_source
@@ -148,6 +148,7 @@ def run_notebook(
 ) -> Path: # the executed notebook
     "Run a notebook through papermill with the project as the working folder; raises `ValueError` for a parameter it does not have."
     import papermill
+    logging.getLogger("traitlets").setLevel(logging.ERROR) # a warning about local sockets per kernel
     root = Path(root or project_root())
     known = notebook_parameters(root / path) if given else {}
     if unknown := given.keys() - known.keys(): raise ValueError(f"{path} has no parameters {sorted(unknown)}: there are {', '.join(known)}")
@@ -172,6 +173,28 @@ def render_readme(
     return root / "README.md"
 
 # %% ../nbs/lib/65_pipeline.ipynb #c016
+def changed_stages(
+    root: Path, # the project
+) -> set[str]: # names, and files that DVC tracks by themselves
+    "What DVC finds changed, without running anything."
+    return set(json.loads(dvc("status", "--json", root=root, check=True, capture_output=True, text=True).stdout))
+
+def side_by_side(
+    names: list[str], # independent stages
+    jobs: int, # how many at a time
+    root: Path, # the project
+) -> list[str]: # those that failed
+    "Run stages `jobs` at a time, with a bar; each stage's own output is kept and shown only if it fails."
+    def one(name: str) -> tuple[str, subprocess.CompletedProcess]:
+        return name, dvc("repro", "-s", name, root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    failed = []
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(names), unit="stage") as bar:
+        for task in as_completed([pool.submit(one, n) for n in names]):
+            name, done = task.result()
+            if done.returncode: failed.append(name); tqdm.write(done.stdout)
+            bar.set_description(name); bar.update()
+    return failed
+
 def dvc(
     *args: str, # a DVC command line
     root: Path, # the project
@@ -187,12 +210,11 @@ def repro(
 ) -> None:
     "`dvc repro`, with training stages `jobs` at a time; raises `RuntimeError` naming the stages that failed."
     root = Path(root or project_root())
+    if not targets and not changed_stages(root): print("Data and pipelines are up to date."); return
     if jobs > 1 and not targets:
         names = [s.name for s in stages(root)]
         dvc("repro", "-q", *[n for n in names if n == "sources" or n.startswith("prepare@")], root=root, check=True)
-        status = json.loads(dvc("status", "--json", root=root, check=True, capture_output=True, text=True).stdout)
-        stale = [n for n in names if n.startswith("train@") and n in status]
+        stale = [n for n in names if n.startswith("train@") and n in changed_stages(root)]
         os.environ["DIR_NB_WORKERS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-        with ThreadPoolExecutor(jobs) as pool: ended = list(pool.map(lambda n: dvc("repro", "-q", "-s", n, root=root).returncode, stale))
-        if failed := [n for n, code in zip(stale, ended) if code]: raise RuntimeError(f"these stages failed: {', '.join(failed)}; their output is above")
+        if failed := side_by_side(stale, jobs, root): raise RuntimeError(f"these stages failed: {', '.join(failed)}; their output is above")
     if dvc("repro", *targets, root=root).returncode: raise RuntimeError("dvc repro failed: the failing stage's output is above; what was finished is kept")

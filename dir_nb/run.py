@@ -93,6 +93,7 @@ def training_features(
     stats.end_epoch()
     return stats
 
+# %% ../nbs/lib/52_run.ipynb #c014
 def _kept(method: Any) -> dict[str, torch.Tensor]:
     "A method's tensors without feature statistics, which only training needs and which can be large."
     stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, FeatureStats) or type(m).__name__ in ("FDS", "Confusion"))
@@ -121,6 +122,7 @@ def load_model(
     trainer.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}, strict=False)
     return trainer
 
+# %% ../nbs/lib/52_run.ipynb #c015
 def write_results(
     trainer: Trainer, # fitted
     config: dict, # of the run
@@ -147,7 +149,7 @@ def write_results(
     if t.method.fds is not None: arrays |= {"smoothed_mean": t.method.fds.smoothed_mean, "smoothed_var": t.method.fds.smoothed_var}
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
 
-# %% ../nbs/lib/52_run.ipynb #c013
+# %% ../nbs/lib/52_run.ipynb #c016
 def run_seed(
     dataset: str, # data set id
     method: str, # method id
@@ -173,7 +175,7 @@ def run_seed(
         write_results(trainer, config, tmp)
     return done
 
-# %% ../nbs/lib/52_run.ipynb #c015
+# %% ../nbs/lib/52_run.ipynb #c018
 def evaluate_run(
     dataset: str, # data set id
     method: str, # method id

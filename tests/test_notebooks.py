@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpo
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
 def test_runs(path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    code = "import sys; from nbdev.test import test_nb; ok, _ = test_nb(sys.argv[1], do_print=True); sys.exit(not ok)"
+    code = "import pathlib, sys; from nbdev.test import test_nb; ok, _ = test_nb(pathlib.Path(sys.argv[1]), do_print=True); sys.exit(not ok)"
     done = subprocess.run([sys.executable, "-c", code, path.name], cwd=path.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
@@ -79,3 +79,11 @@ def test_import_is_slim():
     code = f"import sys, dir_nb, dir_nb.losses.irda, dir_nb.losses.balanced_mse; print([m for m in {heavy!r} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ).stdout
     assert out.strip() == "[]"
+
+
+def test_every_package_is_found():
+    """A folder of modules without __init__.py works in a checkout and is missing from an installed package."""
+    from setuptools import find_packages
+
+    found = {ROOT / p.replace(".", "/") for p in find_packages(ROOT, include=["dir_nb", "dir_nb.*"])}
+    assert {p.parent for p in (ROOT / "dir_nb").rglob("*.py")} <= found

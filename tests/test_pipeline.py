@@ -10,7 +10,7 @@ import pytest
 import yaml
 from project import ROOT, copy_project, metrics, repro, run
 
-from dir_nb.pipeline import artefacts, notebook_parameters, sources_file, stage_modules, stages
+from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, sources_file, stage_modules, stages
 from dir_nb.provenance import import_closure
 
 
@@ -26,7 +26,17 @@ def test_every_artefact_is_declared():
 def test_stage_lists_its_code(stage):
     """A stage depends on its notebook and on the digests of its modules, and the command gives only parameters there are."""
     assert sources_file(stage) in stage.deps
-    assert set(a.split("=")[0] for a in stage.spec["cmd"].split()[3:]) <= notebook_parameters(ROOT / stage.notebook).keys()
+    given = {a.split("=")[0] for a in stage.spec["cmd"].split()[3:]}
+    assert not given or given <= notebook_parameters(ROOT / stage.notebook).keys()
+
+
+def test_readme_is_current():
+    """The README holds the artefact index and the tables as they stand."""
+    text = (ROOT / "README.md").read_text()
+    assert artefact_index(ROOT).strip() in text
+    for path in sorted((ROOT / "figures").glob("table_*.md")):
+        main = "\n\n".join(path.read_text().split("\n\n")[:2])
+        assert main in text, f"{path.name} is newer than the README: run `make repro`"
 
 
 @pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda"])
