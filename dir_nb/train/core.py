@@ -10,7 +10,7 @@ __all__ = ['OPTIMIZERS', 'SCHEDULES', 'TrainHooks', 'TrainConfig', 'seed_epoch',
 # %% ../../nbs/lib/50_train.core.ipynb #c002
 import copy, csv, io
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data.distributed import DistributedSampler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..bins import BinGrid
 from ..metrics import DIRMetrics
-from ..paths import atomic_path, write_text
+from ..paths import atomic_path
 
 # %% ../../nbs/lib/50_train.core.ipynb #c005
 class TrainHooks(nn.Module):
