@@ -21,8 +21,7 @@ data: env
 	@test -d data/abalone_dir || dvc pull --quiet data.dvc
 
 repro: env data  ## every figure and table, from nothing or from where it stands
-	dir-nb repro --jobs $(JOBS)
-	@dir-nb artefacts
+	@dir-nb repro --jobs $(JOBS)
 
 test: env data  ## all tests, notebooks included
 	python -m pytest

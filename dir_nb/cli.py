@@ -78,9 +78,10 @@ def repro(
     targets: Annotated[Optional[list[str]], typer.Argument(help="Stages; everything if none are named")] = None,
     jobs: Annotated[int, typer.Option(help="Training stages side by side")] = 1,
 ):
-    "Bring every table and figure up to date (dvc repro)."
+    "Bring every table and figure up to date (dvc repro), then name them."
     from dir_nb.pipeline import repro as run
     run(jobs, targets=tuple(targets or ()))
+    artefacts()
 
 @app.command()
 def artefacts(markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown")] = False):

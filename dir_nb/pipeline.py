@@ -7,7 +7,7 @@ __all__ = ['Stage', 'stages', 'stage_modules', 'sources_file', 'write_sources', 
            'notebook_parameters', 'run_notebook', 'render_readme', 'changed_stages', 'side_by_side', 'dvc', 'repro']
 
 # %% ../nbs/lib/65_pipeline.ipynb #c002
-import ast, itertools, json, logging, os, re, subprocess, sys
+import ast, itertools, json, os, re, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,14 +148,15 @@ def run_notebook(
 ) -> Path: # the executed notebook
     "Run a notebook through papermill with the project as the working folder; raises `ValueError` for a parameter it does not have."
     import papermill
-    logging.getLogger("traitlets").setLevel(logging.ERROR) # a warning about local sockets per kernel
+    from traitlets.config import Config
     root = Path(root or project_root())
     known = notebook_parameters(root / path) if given else {}
     if unknown := given.keys() - known.keys(): raise ValueError(f"{path} has no parameters {sorted(unknown)}: there are {', '.join(known)}")
     out = root / "executed" / ("-".join([Path(path).stem, *map(str, given.values())]) + ".ipynb")
     out.parent.mkdir(exist_ok=True)
     os.environ |= {"DIR_NB_ROOT": str(root), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr)
+    ipc = Config({"KernelManager": {"transport": "ipc"}}) # kernels that start side by side would race for TCP ports
+    papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, config=ipc)
     return out
 
 # %% ../nbs/lib/65_pipeline.ipynb #c014
