@@ -6,6 +6,8 @@ BIN := $(CURDIR)/$(VENV)/bin
 STAMP := $(VENV)/.made-from-lock
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS ?= 1
+# Packages are compiled when first imported, not all at once: that must not be switched off from outside.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: repro test lab env data export
 .DEFAULT_GOAL := repro
