@@ -9,6 +9,7 @@ __all__ = ['BLACK', 'ORANGE', 'SKY', 'GREEN', 'YELLOW', 'BLUE', 'VERMILLION', 'P
            'feature_similarity']
 
 # %% ../../nbs/lib/70_report.plots.ipynb #c002
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -99,9 +100,18 @@ def _count_bars(ax: Axes, value: np.ndarray, width: np.ndarray, counts: np.ndarr
     back.bar(value, height, width, color="#DDDDDD", linewidth=0)
     back.set_ylim(0, 2 * max(height.max(), 1)); back.set_yticks([]); back.spines[:].set_visible(False)
 
+def _columns(labels: Sequence[str], columns: int, room: int) -> int:
+    "As many of the columns as fit into so many letters; a legend is filled column by column, and a handle takes the place of six letters."
+    for n in range(columns, 1, -1):
+        rows = -(-len(labels) // n)
+        if sum(6 + max(map(len, labels[i:i + rows])) for i in range(0, len(labels), rows)) <= room: return n
+    return 1
+
 def _legend(fig: Figure, handles: list[Any], note: str, columns: int) -> None:
-    "One legend below all panels, with a line of explanation."
-    fig.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, columnspacing=1.4, handlelength=2.6)
+    "One legend below all panels, with a line of explanation, in fewer columns and more lines where the figure is narrow."
+    room = int(14.5 * fig.get_figwidth()) # letters, at the legend's size
+    columns = _columns([h.get_label() for h in handles], columns, room)
+    fig.legend(handles=handles, loc="outside lower center", ncols=columns, title=textwrap.fill(note, room), columnspacing=1.4, handlelength=2.6)
 
 def _line(method: str) -> Line2D:
     "Legend entry of a method."
@@ -222,6 +232,7 @@ def error_by_bin(
         fig, axes = plt.subplots(len(names), len(families), figsize=(max(2.9 * len(families), 5), 2.5 * len(names) + .9), squeeze=False)
         for row, name in zip(axes, names): _error_row(row, data[data.dataset == name], families, baseline)
         for ax, (title, members) in zip(axes[0], families.items()):
+            if not members: continue
             key = ax.legend(handles=[*map(_line, members)], title=title, loc="lower left", bbox_to_anchor=(-.02, 1.12), alignment="left", borderpad=0)
             key.get_title().set_fontweight("bold")
         _legend(fig, [_line(baseline), Patch(color="#DDDDDD", label="training samples per bin (log scale where they differ much)")],
