@@ -7,7 +7,7 @@ __all__ = ['Stage', 'stages', 'stage_modules', 'sources_file', 'write_sources', 
            'notebook_parameters', 'run_notebook', 'render_readme', 'changed_stages', 'side_by_side', 'dvc', 'repro']
 
 # %% ../nbs/lib/65_pipeline.ipynb #c002
-import ast, itertools, json, os, re, subprocess, sys
+import ast, itertools, json, os, re, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,8 +155,9 @@ def run_notebook(
     out = root / "executed" / ("-".join([Path(path).stem, *map(str, given.values())]) + ".ipynb")
     out.parent.mkdir(exist_ok=True)
     os.environ |= {"DIR_NB_ROOT": str(root), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    ipc = Config({"KernelManager": {"transport": "ipc"}}) # kernels that start side by side would race for TCP ports
-    papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, config=ipc)
+    with tempfile.TemporaryDirectory(prefix="dir_nb-") as sockets: # of its own: kernels that start side by side would race for ports, or for one socket's name
+        ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, config=ipc)
     return out
 
 # %% ../nbs/lib/65_pipeline.ipynb #c014

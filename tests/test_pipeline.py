@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from project import ROOT, copy_project, metrics, repro, run
@@ -112,3 +113,20 @@ def test_killed_run_resumes_to_the_bit(tmp_path):
     assert metrics(killed) == metrics(whole)
     for a in sorted(whole.glob("runs/**/*.*")):
         assert a.read_bytes() == (killed / a.relative_to(whole)).read_bytes(), a.name
+
+
+@pytest.mark.slow
+def test_notebooks_start_side_by_side(tmp_path):
+    """Kernels of stages that start at one moment have sockets of their own, whatever folder they share."""
+    folder = tmp_path / "nbs"
+    folder.mkdir()
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = dir_nb\n")
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}, cells=[nbformat.v4.new_code_cell("name = ''", metadata={"tags": ["parameters"]}),
+                                               nbformat.v4.new_code_cell("from pathlib import Path; Path(name).write_text(name)")])
+    nbformat.write(notebook, folder / "note.ipynb")
+    code = "import sys; from dir_nb.pipeline import run_notebook; run_notebook('nbs/note.ipynb', {'name': sys.argv[1]}, sys.argv[2])"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    names = [f"n{i}" for i in range(4)]
+    started = [subprocess.Popen([sys.executable, "-c", code, name, tmp_path], env=env) for name in names]
+    assert [p.wait(240) for p in started] == [0] * len(names)
+    assert [(tmp_path / name).read_text() for name in names] == names
