@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab env data export
+.PHONY: repro test lab bench env data export
 .DEFAULT_GOAL := repro
 
 env: $(STAMP)
@@ -30,6 +30,10 @@ test: env data  ## all tests, notebooks included
 
 lab: env data  ## JupyterLab on the tour
 	jupyter lab nbs/index.ipynb
+
+bench: env  ## step times on this machine (results/bench), and their figure
+	dir-nb notebook nbs/experiments/bench.ipynb
+	dir-nb notebook nbs/reports/fig_bench.ipynb
 
 export: env  ## notebooks -> dir_nb/, then clean the notebooks
 	nbdev_export

@@ -27,6 +27,9 @@ LOSSES: dict[str, tuple[str, str]] = { # id -> (module, class or constructor)
     "bni": ("dir_nb.losses.balanced_mse", "BNILoss"),
     "remse": ("dir_nb.losses.remse", "ReMSELoss"),
     "irda": ("dir_nb.losses.irda", "IRDALoss"),
+    "isda_r": ("dir_nb.losses.isda", "ISDARLoss"),
+    "risda_r": ("dir_nb.losses.isda", "RISDARLoss"),
+    "meta_irda": ("dir_nb.losses.meta_irda", "MetaIRDALoss"),
 }
 PARTS: dict[str, str] = {"weights": "dir_nb.lds", "fds": "dir_nb.fds"} # other keys of an entry -> module
 ENTRY_KEYS = {"title", "loss", "sigma_lr", "train", *PARTS}
@@ -87,6 +90,17 @@ class Method(TrainHooks):
         super().__init__()
         self.loss, self.fds, self.sigma_lr = loss, fds, sigma_lr
         self.register_buffer("bin_weights", bin_weights)
+        self.wants_draws = hasattr(loss, "meta_step")
+
+    def before_step(self, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Any = None) -> None:
+        if not self.wants_draws: return
+        self.loss.meta_step(model, batch, epoch, lr, draw, None if self.bin_weights is None else self.bin_weights[batch.bins])
+
+    def report(self) -> dict[str, float]:
+        return self.loss.report() if hasattr(self.loss, "report") else {}
+
+    def trace(self) -> dict[str, Tensor]:
+        return self.loss.trace() if hasattr(self.loss, "trace") else {}
 
     def calibrate(self, feat: Tensor, bins: Tensor, epoch: int) -> Tensor:
         return feat if self.fds is None else self.fds.calibrate(feat, bins, epoch)

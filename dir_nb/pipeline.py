@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Stage', 'stages', 'stage_modules', 'sources_file', 'write_sources', 'Artefact', 'artefacts', 'artefact_index',
-           'notebook_parameters', 'run_notebook', 'render_readme', 'changed_stages', 'side_by_side', 'dvc', 'repro']
+           'notebook_parameters', 'run_notebook', 'render_readme', 'changed_stages', 'side_by_side', 'run_stale', 'dvc',
+           'repro']
 
 # %% ../nbs/lib/65_pipeline.ipynb #c002
 import ast, itertools, json, os, re, subprocess, sys, tempfile
@@ -147,6 +148,8 @@ def run_notebook(
     root: Path | str | None = None, # the project
 ) -> Path: # the executed notebook
     "Run a notebook through papermill with the project as the working folder; raises `ValueError` for a parameter it does not have."
+    # jsonschema would build a grammar of IRIs, for seconds and for every stage, to check a format that notebooks do not have
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
     from traitlets.config import Config
     root = Path(root or project_root())
@@ -190,12 +193,23 @@ def side_by_side(
     def one(name: str) -> tuple[str, subprocess.CompletedProcess]:
         return name, dvc("repro", "-s", name, root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     failed = []
+    if not names: return failed
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(names), unit="stage") as bar:
         for task in as_completed([pool.submit(one, n) for n in names]):
             name, done = task.result()
             if done.returncode: failed.append(name); tqdm.write(done.stdout)
             bar.set_description(name); bar.update()
     return failed
+
+def run_stale(
+    names: list[str], # independent stages
+    jobs: int, # how many at a time
+    root: Path, # the project
+) -> None:
+    "Run those that DVC finds changed; raises `RuntimeError` naming the stages that failed."
+    changed = changed_stages(root)
+    if failed := side_by_side([n for n in names if n in changed], jobs, root):
+        raise RuntimeError(f"these stages failed: {', '.join(failed)}; their output is above")
 
 def dvc(
     *args: str, # a DVC command line
@@ -210,13 +224,15 @@ def repro(
     root: Path | str | None = None, # the project
     targets: tuple[str, ...] = (), # artefact stages; none = everything
 ) -> None:
-    "`dvc repro`, with training stages `jobs` at a time; raises `RuntimeError` naming the stages that failed."
+    "`dvc repro`, with training, and then figures and tables, `jobs` at a time; raises `RuntimeError` naming the stages that failed."
     root = Path(root or project_root())
     if not targets and not changed_stages(root): print("Data and pipelines are up to date."); return
     if jobs > 1 and not targets:
-        names = [s.name for s in stages(root)]
+        found = stages(root)
+        names = [s.name for s in found]
         dvc("repro", "-q", *[n for n in names if n == "sources" or n.startswith("prepare@")], root=root, check=True)
-        stale = [n for n in names if n.startswith("train@") and n in changed_stages(root)]
         os.environ["DIR_NB_WORKERS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-        if failed := side_by_side(stale, jobs, root): raise RuntimeError(f"these stages failed: {', '.join(failed)}; their output is above")
+        run_stale([n for n in names if n.startswith("train@")], jobs, root)
+        dvc("repro", "-q", "collect", root=root, check=True)
+        run_stale([s.name for s in found if any(o.startswith("figures/") for o in s.outs)], jobs, root)
     if dvc("repro", *targets, root=root).returncode: raise RuntimeError("dvc repro failed: the failing stage's output is above; what was finished is kept")

@@ -24,7 +24,7 @@ from .models.catalog import build_model, model_module
 from .paths import atomic_path, load_params, project_root, read_json, write_json, write_text
 from .provenance import code_digests, file_digest
 from .suggest import suggest
-from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, make_loader, predict, seed_epoch
+from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, make_loader, predict, seed_epoch, trace_arrays
 
 # %% ../nbs/lib/52_run.ipynb #c005
 def run_config(
@@ -79,19 +79,21 @@ def make_trainer(
 @torch.no_grad()
 def training_features(
     trainer: Trainer, # fitted
-) -> FeatureStats: # mean and variance of each bin's features
-    "Feature statistics of the training split under the final model, nothing dropped or augmented."
+) -> tuple[FeatureStats, FeatureStats]: # mean and variance of each bin's features, and of its undecoded predictions g
+    "Statistics of the training split under the final model, nothing dropped or augmented."
     model, view = trainer.model, trainer.view
-    stats = FeatureStats(view.grid.n_bins, model.feat_dim, covariance="diagonal").to(trainer.fabric.device)
+    stats, out = (FeatureStats(view.grid.n_bins, d, covariance="diagonal").to(trainer.fabric.device) for d in (model.feat_dim, 1))
     model.eval()
     plain = copy.copy(view.train)
     plain.flip, plain.crop = False, 0
     for x, target, _ in make_loader(plain, trainer.config.eval_batch_size):
         feat = model.encode(trainer.fabric.to_device(x)).float().flatten(0, -2)
         keep = torch.isfinite(target.flatten())
-        stats.update(feat[keep.to(feat.device)], view.grid.index(target.flatten()[keep], check=False).to(feat.device))
-    stats.end_epoch()
-    return stats
+        feat, bins = feat[keep.to(feat.device)], view.grid.index(target.flatten()[keep], check=False).to(feat.device)
+        stats.update(feat, bins)
+        out.update(model.head(feat), bins)
+    for s in (stats, out): s.end_epoch()
+    return stats, out
 
 # %% ../nbs/lib/52_run.ipynb #c014
 def _kept(method: Any) -> dict[str, torch.Tensor]:
@@ -131,7 +133,9 @@ def write_results(
     "Evaluate the chosen epoch on the test split and write the run's files."
     t, view = trainer, trainer.view
     loaders = {s: t.loader(getattr(view, s), t.config.eval_batch_size) for s in ("val", "test")}
-    found = {s: evaluate(t.model, t.method, loader, t.metrics(delta=True), t.fabric) for s, loader in loaders.items()}
+    pairs = {s: [torch.cat(p) for p in zip(*predict(t.model, t.method.decode, loader, t.fabric))] for s, loader in loaders.items()}
+    found = {s: t.metrics(delta=True) for s in pairs}
+    for s, (pred, target) in pairs.items(): found[s].update(pred, target)
     head = {k: config[k] for k in ("dataset", "method", "seed")} | {"best_epoch": t.state.best_epoch}
     write_json(folder / "metrics.json", head | found["test"].compute() | {"val": found["val"].compute()})
     counts = view.counts.numpy()
@@ -139,13 +143,15 @@ def write_results(
     bins.insert(0, "bin", np.arange(len(bins)))
     bins = bins.rename(columns={"count": "n"}).assign(train_count=counts, region=[view.regions.names[r] for r in view.regions.region.tolist()])
     write_text(folder / "bins.csv", bins[["bin", "value", "train_count", "region", "n", "mae", "bias"]].to_csv(index=False, lineterminator="\n"))
-    pairs = [torch.cat(p) for p in zip(*predict(t.model, t.method.decode, loaders["test"], t.fabric))]
-    write_text(folder / "predictions.csv", pd.DataFrame({"pred": pairs[0], "target": pairs[1]}).to_csv(index=False, lineterminator="\n"))
+    pred, target = pairs["test"]
+    write_text(folder / "predictions.csv", pd.DataFrame({"pred": pred, "target": target}).to_csv(index=False, lineterminator="\n"))
     write_text(folder / "history.csv", history_csv(t.state.history))
     write_json(folder / "config.json", config)
     save_model(trainer, config, folder / "model.safetensors")
-    stats = training_features(t)
-    arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var}
+    stats, out = training_features(t)
+    # w' Sigma w is the variance of g: the features' variances alone do not give it
+    arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var, "pred_mean": out.mean[:, 0], "pred_var": out.var[:, 0]}
+    if t.state.traces: np.savez(folder / "traces.npz", **trace_arrays(t.state.traces))
     if t.method.fds is not None: arrays |= {"smoothed_mean": t.method.fds.smoothed_mean, "smoothed_var": t.method.fds.smoothed_var}
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from project import ROOT, copy_project, metrics, repro, run
 
+from dir_nb.paths import load_params
 from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, sources_file, stage_modules, stages
 from dir_nb.provenance import import_closure
 
@@ -63,6 +64,16 @@ print('\\n'.join(m for m in sys.modules if m.startswith('dir_nb.')))
     assert out.returncode == 0, out.stderr[-3000:]
     packages = {"dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.train", "dir_nb.report"}
     assert set(out.stdout.split()) - packages - closure == set()
+
+
+def test_control_and_meta_share_irda_settings():
+    """irda_b0 is IRDA but for the augmentation, meta_irda is IRDA but for what the network learns."""
+    methods = load_params(ROOT)["methods"]
+    irda, control, meta = ({k: v for k, v in methods[m].items() if k != "title"} for m in ("irda", "irda_b0", "meta_irda"))
+    assert control["loss"]["beta"] == 0 < irda["loss"].get("beta", 0.5)
+    assert irda | {"loss": irda["loss"] | {"beta": 0}} == control | {"loss": control["loss"] | {"beta": 0}}
+    assert {k: meta["loss"].get(k) for k in irda["loss"] if k != "name"} == {k: v for k, v in irda["loss"].items() if k != "name"}
+    assert irda.get("train") == meta.get("train")
 
 
 @pytest.mark.slow

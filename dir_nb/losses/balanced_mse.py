@@ -10,7 +10,7 @@ __all__ = ['MIN_VAR', 'bmc_loss_md', 'bmc_loss', 'gai_loss_md', 'gai_loss', 'bni
 import math, warnings
 import torch
 from torch import Tensor, nn
-from .decode import _column, check_reduction, flat, posterior_mean, reduce_loss, resolve_sigma
+from .decode import _column, check_decoder, check_reduction, decode, flat, reduce_loss, resolve_sigma
 
 # %% ../../nbs/lib/11_losses.balanced_mse.ipynb #c005
 MIN_VAR = 1e-12 # floor of the noise variance, squared target units
@@ -175,10 +175,8 @@ class _BalancedMSE(nn.Module):
     def __init__(self, noise_sigma: float | str, learnable: bool, values: Tensor | None, counts: Tensor | None,
                  decoder: str, reduction: str, rescale: bool):
         super().__init__()
-        if decoder not in ("identity", "posterior_mean"):
-            raise ValueError(f"decoder={decoder!r} is not known: choose 'identity' or 'posterior_mean'")
-        if decoder == "posterior_mean" and values is None:
-            raise ValueError("decoder='posterior_mean' needs the bins: give values, for instance grid.values")
+        if check_decoder(decoder) != "identity" and values is None:
+            raise ValueError(f"decoder={decoder!r} needs the bins: give values, for instance grid.values")
         if isinstance(noise_sigma, str) and (values is None or counts is None):
             raise ValueError(f"noise_sigma={noise_sigma!r} needs the bins: give values and counts, as grid.values and grid.counts(targets)")
         sigma = torch.tensor(resolve_sigma(noise_sigma, counts, values), dtype=torch.float32)
@@ -195,8 +193,8 @@ class _BalancedMSE(nn.Module):
         self,
         pred: Tensor, # any shape, the model's output, target units
     ) -> Tensor: # same shape, the prediction, target units
-        "The prediction: `pred`, or its posterior mean over the bins."
-        return pred if self.decoder == "identity" else posterior_mean(pred, self.values, self.noise_sigma)
+        "The prediction: `pred`, or its posterior mean or median over the bins."
+        return decode(pred, self.decoder, self.values, self.noise_sigma)
 
     def extra_repr(self) -> str:
         learnable = isinstance(self.noise_sigma, nn.Parameter)
@@ -211,7 +209,7 @@ class BMCLoss(_BalancedMSE):
         learnable: bool = True, # noise_sigma is a parameter
         values: Tensor | None = None, # (B,) y_b; for the decoder and 'auto:<f>'
         counts: Tensor | None = None, # (B,) training count per bin; for 'auto:<f>'
-        decoder: str = "identity", # 'identity' | 'posterior_mean'
+        decoder: str = "identity", # 'identity' | 'posterior_mean' | 'posterior_median'
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
         rescale: bool = True, # multiply by 2 sigma^2, as the public code does
     ): super().__init__(noise_sigma, learnable, values, counts, decoder, reduction, rescale)
@@ -227,7 +225,7 @@ class BNILoss(_BalancedMSE):
         counts: Tensor, # (B,) training count per bin, or a smoothed density; its scale does not matter
         noise_sigma: float | str = 1.0, # target units, or 'auto:<f>'
         learnable: bool = True, # noise_sigma is a parameter
-        decoder: str = "identity", # 'identity' | 'posterior_mean'
+        decoder: str = "identity", # 'identity' | 'posterior_mean' | 'posterior_median'
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
         rescale: bool = True, # multiply by 2 sigma^2, as the public code does
     ):
@@ -264,7 +262,7 @@ class GAILoss(_BalancedMSE):
         learnable: bool = True, # noise_sigma is a parameter
         values: Tensor | None = None, # (B,) y_b; for the decoder and 'auto:<f>'
         counts: Tensor | None = None, # (B,) training count per bin; for 'auto:<f>'
-        decoder: str = "identity", # 'identity' | 'posterior_mean'
+        decoder: str = "identity", # 'identity' | 'posterior_mean' | 'posterior_median'
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
         rescale: bool = True, # multiply by 2 sigma^2, as the public code does
     ):
@@ -289,7 +287,7 @@ class GAILoss(_BalancedMSE):
         noise_sigma: float | str = 1.0, # target units, or 'auto:<f>' of these targets
         learnable: bool = True, # noise_sigma is a parameter
         values: Tensor | None = None, # (B,) y_b; for the decoder
-        decoder: str = "identity", # 'identity' | 'posterior_mean'
+        decoder: str = "identity", # 'identity' | 'posterior_mean' | 'posterior_median'
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
         rescale: bool = True, # multiply by 2 sigma^2, as the public code does
         max_samples: int = 100_000, # fit on a random part of this size if there are more

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ETA_FORMS', 'BALANCES', 'check_eta', 'competitors', 'remse_loss', 'bin_balance', 'cluster_posterior', 'Reservoir',
-           'FeatureClusters', 'ReMSELoss']
+           'FeatureClusters', 'residual_factor', 'ReMSELoss']
 
 # %% ../../nbs/lib/12_losses.remse.ipynb #c002
 import math
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..bins import BinGrid
 from ..kernels import kernel_window
 from ..lds import label_density
-from .decode import check_reduction, flat, posterior_mean, reduce_loss, resolve_sigma
+from .decode import check_decoder, check_reduction, decode, energy, flat, law_power, law_scale, reduce_loss, resolve_sigma
 
 # %% ../../nbs/lib/12_losses.remse.ipynb #c006
 ETA_FORMS = ("exponent", "factor")
@@ -67,12 +67,17 @@ def remse_loss(
     cluster: Tensor | None = None, # (N,) cluster of each sample, for 'factor'
     weight: Tensor | None = None, # (N,) factor per sample
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
-) -> Tensor: # scalar, or (N,) for 'none'; squared target units
-    "Rebalanced MSE times 2 sigma^2: IRDA paper, Eq. 15 (Eq. 12 for K = 1); raises `ValueError` for shapes, form and reduction."
+    noise: str = "gaussian", # law of the noise (`energy`); another one replaces the square by 2 sigma^2 rho
+) -> Tensor: # scalar, or (N,) for 'none'; squared target units (`law_scale`)
+    "Rebalanced MSE times 2 sigma^2: IRDA paper, Eq. 15 (Eq. 12 for K = 1); raises `ValueError` for shapes, form, law and reduction."
     g, y = flat(pred, target)
     values = values.to(g)
     eta = values.new_ones(len(values), 1) if eta is None else eta.to(g)
     y_j, e_j, add, m = competitors(values, eta, log_prior, eta_form, cluster)
+    if noise != "gaussian":
+        sigma = torch.as_tensor(noise_sigma, dtype=g.dtype, device=g.device)
+        logits = energy((y - g) / sigma, noise)[:, None] / m - e_j * energy((y_j - g[:, None]) / sigma, noise) + add
+        return reduce_loss(law_scale(sigma.detach(), noise) * m * logits.logsumexp(1), weight, reduction)
     twice_var = 2 * _noise(noise_sigma, g)
     # the own term goes inside, so that two large numbers meet before the exponential and not after it
     own = (y - g).square()[:, None] / m
@@ -230,6 +235,16 @@ class FeatureClusters(nn.Module):
         return torch.cdist(feat.to(self.centres), self.centres).argmin(1)
 
 # %% ../../nbs/lib/12_losses.remse.ipynb #c032
+def residual_factor(
+    noise_sigma: float | str, # target units, 'auto:<f>' or 'residual:<f>'
+) -> tuple[float | str, float | None]: # the scale to start from, and f if the scale follows the residuals
+    "Read the noise scale: 'residual:<f>' starts as 'auto:<f>'; a bad one raises `ValueError` when it is resolved (`resolve_sigma`)."
+    if not (isinstance(noise_sigma, str) and noise_sigma.startswith("residual:")): return noise_sigma, None
+    start = "auto:" + noise_sigma.removeprefix("residual:")
+    try: return start, float(noise_sigma.removeprefix("residual:"))
+    except ValueError: raise ValueError(f"noise_sigma={noise_sigma!r} is not understood: give 'residual:<f>' with a number f > 0") from None
+
+# %% ../../nbs/lib/12_losses.remse.ipynb #c033
 class _ReMSEState(nn.Module):
     "What `ReMSELoss` keeps."
     def __init__(
@@ -238,7 +253,7 @@ class _ReMSEState(nn.Module):
         counts: Tensor, # (B,) training count per bin
         n_clusters: int = 1, # K
         dim: int | None = None, # D, needed for K > 1
-        noise_sigma: float | str = "auto:0.7", # target units, or 'auto:<f>'; 1/sqrt(2) is the printed form
+        noise_sigma: float | str = "auto:0.7", # target units, 'auto:<f>' or 'residual:<f>'; 1/sqrt(2) is the printed form
         learnable: bool = False, # learn log sigma
         eta: str = "exponent", # 'exponent' (printed) | 'factor'
         balance: str = "split", # 'none' | 'prior' | 'inverse' | 'both' | 'split' (`bin_balance`)
@@ -247,33 +262,52 @@ class _ReMSEState(nn.Module):
         kernel: str | None = "gaussian", # window that smooths the density; None is no smoothing
         kernel_size: int = 5, # bins
         kernel_sigma: float = 2.0, # bins
-        decoder: str = "posterior_mean", # 'posterior_mean' | 'identity' (printed)
+        decoder: str = "posterior_mean", # 'posterior_mean' | 'posterior_median' | 'identity' (printed)
         cluster_sample: int = 4096, # features kept per epoch for k-means
         eta_shrink: float = 1.0, # pseudo-samples per bin in eta; 0 is printed
         seed: int = 0, # of the clusters
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
+        noise: str = "gaussian", # law of the noise (`energy`)
     ):
         super().__init__()
         if eta not in ETA_FORMS: raise ValueError(f"eta={eta!r} is not known: choose one of {', '.join(ETA_FORMS)}")
-        if decoder not in ("posterior_mean", "identity"): raise ValueError(f"decoder={decoder!r}: choose posterior_mean or identity")
         if len(counts) != grid.n_bins: raise ValueError(f"counts has {len(counts)} entries for {grid.n_bins} bins: use grid.counts(...)")
         if n_clusters > 1 and dim is None: raise ValueError(f"n_clusters={n_clusters} needs dim, the number of features: give dim")
-        self.grid, self.eta_form, self.decoder, self.reduction = grid, eta, decoder, check_reduction(reduction)
+        law_power(noise)
+        self.grid, self.eta_form, self.decoder, self.reduction, self.noise = grid, eta, check_decoder(decoder), check_reduction(reduction), noise
         window = None if kernel is None else kernel_window(kernel, kernel_size, kernel_sigma)
         weight, prior = bin_balance(counts, balance, weight_power, prior_power, window)
         self.register_buffer("values", grid.values)
         self.register_buffer("bin_weight", None if weight is None else weight.float())
         self.register_buffer("log_prior", None if prior is None else prior.float())
-        log_sigma = torch.tensor(math.log(resolve_sigma(noise_sigma, counts, grid.values)))
+        start, self.follow = residual_factor(noise_sigma)
+        if self.follow and learnable: raise ValueError(f"noise_sigma={noise_sigma!r} with learnable=True: sigma can follow the residuals or be learnt, not both")
+        log_sigma = torch.tensor(math.log(resolve_sigma(start, counts, grid.values)))
         if learnable: self.log_noise_sigma = nn.Parameter(log_sigma)
         else: self.register_buffer("log_noise_sigma", log_sigma)
         self.clusters = FeatureClusters(grid.n_bins, dim, n_clusters, cluster_sample, eta_shrink, seed) if n_clusters > 1 else None
         self.uses_features = n_clusters > 1
+        for name in ("residual_sum", "residual_n"): self.register_buffer(name, torch.zeros(()), persistent=False)
 
     @property
     def noise_sigma(self) -> Tensor: # 0-dim, target units
         "The noise scale, with its gradient if it is learnt."
         return self.log_noise_sigma.exp()
+
+    @torch.no_grad()
+    def see_residuals(self, pred: Tensor, target: Tensor) -> None: # g and y, (N,) or (N, 1), target units
+        "Add a step's squared errors, weighted as the loss weighs, without waiting for the device."
+        error = (decode(pred.detach().float(), self.decoder, self.values, self.noise_sigma, self.noise).reshape(-1) - target.reshape(-1)).square()
+        weight = torch.ones_like(error) if self.bin_weight is None else self.bin_weight[self.bins_of(target)]
+        self.residual_sum += (weight * error).sum(); self.residual_n += weight.sum()
+
+    @torch.no_grad()
+    def follow_residuals(self) -> None:
+        "sigma moves half-way, in its logarithm, to f root mean squared errors of the epoch, and stays above a bin's own spread."
+        if not self.residual_n > 0: return
+        goal = (self.follow * (self.residual_sum / self.residual_n).sqrt()).clamp_min(self.grid.width / 12 ** .5)
+        self.log_noise_sigma.lerp_(goal.log(), .5)
+        self.residual_sum.zero_(); self.residual_n.zero_()
 
     def bins_of(
         self,
@@ -282,7 +316,7 @@ class _ReMSEState(nn.Module):
         "Bin indices, without a check and so without waiting for the device."
         return self.grid.index(y.detach().reshape(-1), check=False)
 
-# %% ../../nbs/lib/12_losses.remse.ipynb #c034
+# %% ../../nbs/lib/12_losses.remse.ipynb #c035
 class ReMSELoss(_ReMSEState):
     "Rebalanced MSE with its bins, balance, clusters and decoder: IRDA paper, Eq. 15; raises `ValueError` for options that do not fit."
     def weigh(self, bins: Tensor, weight: Tensor | None) -> Tensor | None: # (N,), (N,) or (N, 1), (N,)
@@ -308,7 +342,7 @@ class ReMSELoss(_ReMSEState):
         "The loss of a batch (`remse_loss`)."
         eta, cluster = self.shares(feat)
         return remse_loss(pred, target, self.values, eta, self.log_prior, self.noise_sigma, self.eta_form, cluster,
-                          self.weigh(self.bins_of(target), weight), self.reduction)
+                          self.weigh(self.bins_of(target), weight), self.reduction, self.noise)
 
     def update(
         self,
@@ -316,18 +350,25 @@ class ReMSELoss(_ReMSEState):
         feat: Tensor, # (N, D)
         target: Tensor, # (N,) or (N, 1)
     ) -> None:
-        "After a step: offer the features to the clusters' sample."
+        "After a step: offer the features to the clusters' sample, and the residuals to the noise scale."
+        if self.follow: self.see_residuals(pred, target)
         if self.clusters is not None: self.clusters.update(feat.detach(), self.bins_of(target))
 
     def all_reduce(self, fabric) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."
+        for t in (self.residual_sum, self.residual_n): t.copy_(fabric.all_reduce(t.clone(), reduce_op="sum"))
         if self.clusters is not None: self.clusters.reservoir.all_reduce(fabric)
 
     def end_epoch(self, epoch: int) -> None: # number of the epoch that ends, for the uniform call
-        "Cluster the epoch's features."
+        "Cluster the epoch's features; let the noise scale follow."
+        if self.follow: self.follow_residuals()
         if self.clusters is not None: self.clusters.end_epoch()
 
     @torch.no_grad()
     def decode(self, pred: Tensor) -> Tensor: # g, any shape; the prediction, same shape
-        "The posterior mean over bins, or `pred` itself for decoder='identity'."
-        return pred if self.decoder == "identity" else posterior_mean(pred, self.values, self.noise_sigma)
+        "The posterior mean or median over bins, or `pred` itself for decoder='identity'."
+        return decode(pred, self.decoder, self.values, self.noise_sigma, self.noise)
+
+    def report(self) -> dict[str, float]:
+        "For the epoch's row of history."
+        return {"noise_sigma": float(self.noise_sigma)}

@@ -37,7 +37,8 @@ METHODS_STYLE: dict[str, tuple[str, str, str, str]] = { # id -> label, colour, l
     "focal_r": ("Focal-R", PURPLE, "--", "s"), "lds": ("LDS", ORANGE, "-", "o"), "fds": ("FDS", SKY, "--", "s"),
     "lds_fds": ("LDS + FDS", BLUE, "-.", "^"), "wfds": ("W-FDS", PURPLE, ":", "D"),
     "bmc": ("Balanced MSE (BMC)", GREEN, "-", "o"), "gai": ("Balanced MSE (GAI)", PURPLE, "--", "s"), "bni": ("Balanced MSE (BNI)", SKY, "-.", "^"),
-    "remse": ("ReMSE", ORANGE, "--", "s"), "irda": ("IRDA", VERMILLION, "-", "o"), "meta_irda": ("Meta-IRDA", BLUE, "-.", "^"),
+    "remse": ("ReMSE", ORANGE, ":", "D"), "irda": ("IRDA", VERMILLION, "-", "o"),
+    "irda_b0": ("IRDA, β = 0", SKY, "--", "s"), "meta_irda": ("Meta-IRDA", BLUE, "-.", "^"),
     "isda_r": ("ISDA-R", GREEN, ":", "D"), "risda_r": ("RISDA-R", PURPLE, ":", "v"),
     "supcr": ("SupCR", BLUE, "-", "o"), "ranksim": ("RankSim", VERMILLION, "--", "s"), "ordinal_entropy": ("Ordinal entropy", GREEN, "-.", "^"),
     "smoter": ("SMOTER", ORANGE, "-", "o"), "smogn": ("SMOGN", BLUE, "--", "s"), "smogn_lds_fds": ("SMOGN + LDS + FDS", GREEN, ":", "D"),
@@ -45,7 +46,7 @@ METHODS_STYLE: dict[str, tuple[str, str, str, str]] = { # id -> label, colour, l
 }
 FAMILIES: dict[str, tuple[str, ...]] = { # panel of an overview -> methods drawn in it, with vanilla
     "Other losses": ("mse", "huber", "focal_r"), "Density smoothing": ("lds", "fds", "lds_fds", "wfds"),
-    "Balanced MSE": ("bmc", "gai", "bni"), "Implicit augmentation": ("remse", "irda", "meta_irda", "isda_r", "risda_r"),
+    "Balanced MSE": ("bmc", "gai", "bni", "remse"), "Implicit augmentation": ("irda_b0", "irda", "meta_irda", "isda_r", "risda_r"),
     "Representation": ("supcr", "ranksim", "ordinal_entropy", "prime", "frob"), "Resampling": ("smoter", "smogn", "smogn_lds_fds", "focal_r_lds_fds"),
 }
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SCHEDULES', 'TrainHooks', 'TrainConfig', 'seed_epoch', 'make_loader', 'pick_pixels', 'Batch',
-           'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'make_fabric', 'Trainer',
-           'train_epoch', 'validate', 'save_run', 'resume_run', 'fit', 'history_csv']
+           'BalancedDraws', 'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint',
+           'make_fabric', 'Trainer', 'train_epoch', 'validate', 'save_run', 'resume_run', 'fit', 'trace_arrays',
+           'history_csv']
 
 # %% ../../nbs/lib/50_train.core.ipynb #c002
-import copy, csv, io
+import copy, csv, io, os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,13 +24,32 @@ from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from tqdm import tqdm
 
-from ..bins import BinGrid
+from ..bins import BalancedIndices, BinGrid
 from ..metrics import DIRMetrics
 from ..paths import atomic_path
 
 # %% ../../nbs/lib/50_train.core.ipynb #c005
 class TrainHooks(nn.Module):
     "What a method may do during training; each hook does nothing by default, but for a mean absolute error as the objective."
+    wants_draws = False # `before_step` needs class-balanced batches
+
+    def before_step(self,
+        model: nn.Module, # in training mode; not to be changed
+        batch: "Batch", # the step's
+        epoch: int, # from 0
+        lr: float, # the model's learning rate in this step
+        draw: Callable[[], "Batch"] | None = None, # if `wants_draws`: another batch, class-balanced, of the training split
+    ) -> None:
+        "Prepare for a step (meta-learning); must not wait for the device."
+
+    def report(self) -> dict[str, float]: # the same names every epoch
+        "Numbers for the epoch's row of history."
+        return {}
+
+    def trace(self) -> dict[str, Tensor]: # (B,) each, the same names every epoch
+        "Numbers per bin, kept for every epoch."
+        return {}
+
     def calibrate(self,
         feat: Tensor, # (N, D) features of the batch
         bins: Tensor, # (N,) bin of each target
@@ -91,10 +111,14 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every"):
             if getattr(self, name) < 1: raise ValueError(f"train.{name} = {getattr(self, name)} must be at least 1")
 
+def _common(c: TrainConfig) -> dict:
+    "Settings of all optimizers: one kernel for all parameters, but where Fabric scales gradients, which it cannot be combined with."
+    return {"lr": c.lr, "weight_decay": c.weight_decay, "fused": c.precision != "16-mixed"}
+
 OPTIMIZERS: dict[str, Callable] = {
-    "adam": lambda groups, c: torch.optim.Adam(groups, lr=c.lr, weight_decay=c.weight_decay),
-    "adamw": lambda groups, c: torch.optim.AdamW(groups, lr=c.lr, weight_decay=c.weight_decay),
-    "sgd": lambda groups, c: torch.optim.SGD(groups, lr=c.lr, weight_decay=c.weight_decay, momentum=0.9),
+    "adam": lambda groups, c: torch.optim.Adam(groups, **_common(c)),
+    "adamw": lambda groups, c: torch.optim.AdamW(groups, **_common(c)),
+    "sgd": lambda groups, c: torch.optim.SGD(groups, momentum=0.9, **_common(c)),
 }
 
 SCHEDULES: dict[str, Callable] = {
@@ -160,7 +184,34 @@ class Batch:
         "The same batch on the device."
         return Batch(*(v if v is None else fabric.to_device(v) for v in (self.x, self.target, self.bins, self.index)))
 
-# %% ../../nbs/lib/50_train.core.ipynb #c017
+# %% ../../nbs/lib/50_train.core.ipynb #c016
+class BalancedDraws:
+    "Class-balanced batches of the training split: bins drawn evenly, then a sample of each bin; for dense targets, pixels of images drawn evenly."
+    def __init__(self,
+        data: Any, # the training split: `targets`, and `data[list of indices]` is a batch
+        grid: BinGrid, # the bins
+        size: int, # samples (images) per batch
+        per_image: int | None, # pixels per image, on average; dense targets only
+        fabric: Fabric, # device of the batches
+    ):
+        self.data, self.grid, self.size, self.per_image, self.fabric = data, grid, size, per_image, fabric
+        self.dense = data.targets.dim() > 1
+        self.pick = None if self.dense else BalancedIndices(grid.index(data.targets, check=False))
+
+    def __call__(self) -> Batch: # on the device
+        "Draw from torch's random state, which the trainer sets for every epoch."
+        if not self.dense:
+            x, target, _ = self.data[self.pick(self.size)]
+            return Batch.make(x, target, self.grid).to(self.fabric)
+        x, target, _ = self.data[torch.randint(len(self.data), (self.size,))]
+        has = torch.isfinite(target.flatten()).nonzero().squeeze(1)
+        bins = self.grid.index(target.flatten()[has], check=False)
+        n = len(has) if self.per_image is None else min(len(has), self.per_image * self.size)
+        index = has[BalancedIndices(bins)(n)]
+        flat = target.flatten()[index]
+        return Batch(x, flat.float(), self.grid.index(flat, check=False), index).to(self.fabric)
+
+# %% ../../nbs/lib/50_train.core.ipynb #c018
 class StepModule(nn.Module):
     "Model and method as one module: `forward` gives the loss, and what the method may observe."
     def __init__(self, model: nn.Module, method: TrainHooks):
@@ -178,7 +229,7 @@ class StepModule(nn.Module):
             loss = self.method.objective(pred, seen, batch.target, batch.bins, head)
         return loss, pred, raw
 
-# %% ../../nbs/lib/50_train.core.ipynb #c019
+# %% ../../nbs/lib/50_train.core.ipynb #c020
 @torch.no_grad()
 def predict(
     model: nn.Module, # gives (pred, feat)
@@ -205,7 +256,7 @@ def evaluate(
     if fabric.world_size > 1: metrics.all_reduce(fabric)
     return metrics
 
-# %% ../../nbs/lib/50_train.core.ipynb #c021
+# %% ../../nbs/lib/50_train.core.ipynb #c022
 @dataclass
 class FitState:
     "Where a run stands between two epochs."
@@ -213,6 +264,7 @@ class FitState:
     best: float = float("inf") # lowest selection metric
     best_epoch: int = -1
     history: list[dict] = field(default_factory=list) # a row per epoch
+    traces: list[dict] = field(default_factory=list) # per epoch, what the method traces: name -> a number per bin
 
 def save_atomic(fabric: Fabric, path: Path, state: dict) -> None:
     "Save through Fabric under a temporary name, then rename."
@@ -225,15 +277,17 @@ def load_checkpoint(path: Path) -> dict:
     try: return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e: raise ValueError(f"{path} cannot be read as a checkpoint ({type(e).__name__}): delete it to start afresh") from e
 
-# %% ../../nbs/lib/50_train.core.ipynb #c022
+# %% ../../nbs/lib/50_train.core.ipynb #c023
 def make_fabric(
     config: TrainConfig, # accelerator, devices, precision
 ) -> Fabric: # not yet launched
     "Fabric for these settings; with several processes a method's buffers are merged by the method, so they are not broadcast."
+    # Lightning has torch ask the GPU driver's library, which every optimizer step would then do anew
+    if config.accelerator == "cpu": os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     strategy = DDPStrategy(broadcast_buffers=False) if config.devices > 1 else "auto"
     return Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
 
-# %% ../../nbs/lib/50_train.core.ipynb #c023
+# %% ../../nbs/lib/50_train.core.ipynb #c024
 class Trainer:
     "One model, one method, one seed's split, and where their training stands; `fit` runs it."
     def __init__(self,
@@ -256,6 +310,7 @@ class Trainer:
         self.model, self.method = model, method
         self.step, self.optimizer = self.fabric.setup(StepModule(model, method), optimizer)
         self.state, self.best = FitState(), None
+        self.draws = BalancedDraws(view.train, view.grid, config.batch_size, config.pixels_per_image, self.fabric) if method.wants_draws else None
 
     def loader(self, data: Any, batch_size: int, shuffle: bool = False) -> DataLoader:
         "This process's share of a split."
@@ -266,13 +321,15 @@ class Trainer:
         "An empty accumulator for this data set."
         return DIRMetrics(self.view.grid, self.view.regions, **options)
 
-# %% ../../nbs/lib/50_train.core.ipynb #c024
+# %% ../../nbs/lib/50_train.core.ipynb #c025
 def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
     "One pass over the training split; the mean loss."
     run.step.train()
     total, n = torch.zeros((), device=run.fabric.device), 0
+    lr = float(run.optimizer.param_groups[0]["lr"])
     for x, target, _ in loader:
         batch = Batch.make(x, target, run.view.grid, run.config.pixels_per_image).to(run.fabric)
+        run.method.before_step(run.model, batch, epoch, lr, run.draws)
         run.optimizer.zero_grad(set_to_none=True)
         loss, pred, feat = run.step(batch, epoch)
         run.fabric.backward(loss)
@@ -284,7 +341,7 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
     run.method.end_epoch(epoch, run.fabric if run.fabric.world_size > 1 else None)
     return float(total) / max(n, 1)
 
-# %% ../../nbs/lib/50_train.core.ipynb #c025
+# %% ../../nbs/lib/50_train.core.ipynb #c026
 def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
     "Measure the epoch, add a row of history, keep the state if it is the best so far."
     if not np.isfinite(train_loss):
@@ -294,14 +351,15 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
             if b.is_floating_point(): b.copy_(run.fabric.all_reduce(b, reduce_op="mean"))
     found = evaluate(run.model, run.method, run.loader(run.view.val, run.config.eval_batch_size), run.metrics(ranks=False), run.fabric).compute()
     row = {"epoch": epoch, "lr": lr, "train_loss": train_loss} | {f"val_{r}_{run.config.select}": float(m[run.config.select]) for r, m in found.items()}
-    run.state.history.append(row)
+    run.state.history.append(row | run.method.report())
+    if trace := run.method.trace(): run.state.traces.append({k: v.tolist() for k, v in trace.items()})
     score = float(found["all"][run.config.select])
     if score < run.state.best:
         run.state.best, run.state.best_epoch = score, epoch
         run.best = {k: copy.deepcopy(v.state_dict()) for k, v in (("model", run.model), ("method", run.method))}
         if run.folder: save_atomic(run.fabric, run.folder / "best.ckpt", run.best | {"key": run.key})
 
-# %% ../../nbs/lib/50_train.core.ipynb #c027
+# %% ../../nbs/lib/50_train.core.ipynb #c028
 def save_run(run: Trainer) -> None:
     "Write the resumable state."
     if run.folder is None: return
@@ -318,7 +376,7 @@ def resume_run(run: Trainer) -> bool:
     run.best = {k: v for k, v in load_checkpoint(run.folder / "best.ckpt").items() if k != "key"}
     return True
 
-# %% ../../nbs/lib/50_train.core.ipynb #c028
+# %% ../../nbs/lib/50_train.core.ipynb #c029
 def fit(
     run: Trainer,
     progress: bool = True, # show a bar with an estimate of the time left
@@ -341,6 +399,12 @@ def fit(
     bar.close()
     for name, part in (("model", run.model), ("method", run.method)): part.load_state_dict(run.best[name])
     return run
+
+def trace_arrays(
+    traces: list[dict], # per epoch, name -> a number per bin
+) -> dict[str, np.ndarray]: # name -> (epochs, B) float32
+    "The traces as arrays."
+    return {k: np.array([t[k] for t in traces], dtype=np.float32) for k in traces[0]} if traces else {}
 
 def history_csv(
     history: list[dict], # a row per epoch

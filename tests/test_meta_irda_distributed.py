@@ -1,0 +1,94 @@
+"Meta-IRDA over two processes (gloo): each draws its own batches, and both keep one network and one set of bin losses."
+import os
+import socket
+import sys
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from dir_nb.bins import BalancedIndices, BinGrid
+from dir_nb.losses.meta_irda import BinMean, MetaIRDALoss, mean_over_processes
+
+needs_gloo = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available() or sys.platform == "win32", reason="needs gloo")
+GRID = BinGrid(0., 10., 1.)
+
+
+class Summing:
+    "What the losses use of a Lightning Fabric, over torch.distributed."
+    world_size = 2
+
+    def all_reduce(self, tensor, reduce_op="mean"):
+        assert reduce_op == "sum"
+        dist.all_reduce(tensor)
+        return tensor
+
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 1)
+
+    def encode(self, x):
+        return x
+
+
+def run(rank):
+    g = torch.Generator().manual_seed(rank)
+    t = (-2 * torch.rand(120, generator=g).log()).clamp(max=9.9)
+    x = torch.stack([t, t.sin(), torch.rand(120, generator=g)], 1)
+    torch.manual_seed(0)
+    model, loss = Linear(), MetaIRDALoss(GRID, torch.ones(10).long(), 3)
+    balanced = BalancedIndices(GRID.index(t))
+
+    def take(i):
+        return SimpleNamespace(x=x[i], target=t[i])
+
+    for epoch in range(3):
+        for i in torch.arange(120).split(40):
+            loss.meta_step(model, take(i), epoch, .01, lambda: take(balanced(20, g)))
+            loss.update(model.head(x[i]).detach(), x[i], t[i])
+        loss.all_reduce(Summing())
+        loss.end_epoch(epoch)
+    return loss.state_dict() | {"mean": mean_over_processes(torch.tensor([float(rank)]))}
+
+
+def worker(rank, port, folder):
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timedelta(seconds=60))
+    try:
+        torch.save(run(rank), os.path.join(folder, f"{rank}.pt"))
+    finally:
+        dist.destroy_process_group()
+
+
+def child(_, *args):
+    worker(1, *args)
+
+
+@needs_gloo
+def test_two_processes_keep_one_network(tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    other = mp.spawn(child, args=(port, str(tmp_path)), nprocs=1, join=False)
+    worker(0, port, str(tmp_path))
+    other.join()
+    a, b = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1))
+    assert float(a["mean"]) == float(b["mean"]) == .5 and float(a["meta_steps"]) == 6
+    for k in a:
+        if k != "meta_value":  # each process's own mean
+            assert torch.equal(a[k], b[k]), k
+    assert not torch.equal(a["var_scale"], torch.ones(10))
+
+
+def test_one_process_is_left_alone():
+    t = torch.arange(3.)
+    assert mean_over_processes(t) is t
+    m = BinMean(2)
+    m.update(torch.tensor([1., 3.]), torch.tensor([1, 1]))
+    m.end_epoch()
+    assert m.mean.tolist() == [0., 2.]
