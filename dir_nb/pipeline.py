@@ -188,17 +188,21 @@ def side_by_side(
     names: list[str], # independent stages
     jobs: int, # how many at a time
     root: Path, # the project
+    together: int = 2, # stages per call of DVC, which takes seconds to start
 ) -> list[str]: # those that failed
-    "Run stages `jobs` at a time, with a bar; each stage's own output is kept and shown only if it fails."
-    def one(name: str) -> tuple[str, subprocess.CompletedProcess]:
-        return name, dvc("repro", "-s", name, root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    "Run stages `jobs` at a time, with a bar; each call's own output is kept and shown only if a stage fails."
+    def some(group: list[str]) -> tuple[list[str], subprocess.CompletedProcess]:
+        return group, dvc("repro", "-k", "-s", *group, root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     failed = []
     if not names: return failed
+    groups = [names[i:i + together] for i in range(0, len(names), together)]
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(names), unit="stage") as bar:
-        for task in as_completed([pool.submit(one, n) for n in names]):
-            name, done = task.result()
-            if done.returncode: failed.append(name); tqdm.write(done.stdout)
-            bar.set_description(name); bar.update()
+        for task in as_completed([pool.submit(some, g) for g in groups]):
+            group, done = task.result()
+            if done.returncode: # which of them: those that are still out of date
+                failed += sorted(changed_stages(root) & set(group)) or group
+                tqdm.write(done.stdout)
+            bar.set_description(group[-1]); bar.update(len(group))
     return failed
 
 def run_stale(
@@ -230,7 +234,8 @@ def repro(
     if jobs > 1 and not targets:
         found = stages(root)
         names = [s.name for s in found]
-        dvc("repro", "-q", *[n for n in names if n == "sources" or n.startswith("prepare@")], root=root, check=True)
+        dvc("repro", "-q", "sources", root=root, check=True)
+        run_stale([n for n in names if n.startswith("prepare@")], jobs, root)
         os.environ["DIR_NB_WORKERS"] = str(max(1, (os.cpu_count() or 1) // jobs))
         run_stale([n for n in names if n.startswith("train@")], jobs, root)
         dvc("repro", "-q", "collect", root=root, check=True)

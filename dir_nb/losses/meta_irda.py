@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from ..feature_stats import epoch_weight
 from .decode import law_scale
-from .irda import IRDALoss
+from .irda import UNLIMITED, IRDALoss
 from .remse import remse_loss
 
 # %% ../../nbs/lib/15_losses.meta_irda.ipynb #c006
@@ -36,7 +36,7 @@ def prediction_entropy(
     confusion: Tensor, # (B, B) row b: shares of bin b's predictions (`Confusion.matrix`)
 ) -> Tensor: # (B,) in [0, 1]; NaN for a row without mass
     "U_b: entropy of where a bin's samples are predicted, in units of log B (what Sec. 3.5.2 of the IRDA paper asks for)."
-    entropy = -torch.special.xlogy(confusion, confusion).sum(1) / math.log(max(len(confusion), 2))
+    entropy = torch.special.entr(confusion).sum(1) / math.log(max(len(confusion), 2)) + 0. # no minus zero
     return torch.where(confusion.sum(1) > 0, entropy, math.nan)
 
 def characteristics(
@@ -239,7 +239,7 @@ class _MetaState(IRDALoss):
     ):
         super().__init__(*args, **irda)
         _check_meta(v_start, meta_every, meta_start, meta_params, meta_loss, meta_pred, meta_lr, inner_lr, inner_lr_scale, limit)
-        self.limit = "hard" if self.max_ratio is None else limit
+        self.limit = "hard" if self.max_ratio is None or self.surrogate in UNLIMITED else limit
         # the parent mixes in the isotropic part by `v`: from here on that in force, not the direct estimate
         self.direct, self.isotropic, self.v_start = self.isotropic, True, v_start
         self.meta_lr, self.meta_every, self.meta_start = meta_lr, meta_every, meta_start
