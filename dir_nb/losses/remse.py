@@ -248,8 +248,7 @@ def residual_factor(
 class _ReMSEState(nn.Module):
     "What `ReMSELoss` keeps."
     def __init__(
-        self,
-        grid: BinGrid, # the bins
+        self, grid: BinGrid, # the bins
         counts: Tensor, # (B,) training count per bin
         n_clusters: int = 1, # K
         dim: int | None = None, # D, needed for K > 1
@@ -257,11 +256,9 @@ class _ReMSEState(nn.Module):
         learnable: bool = False, # learn log sigma
         eta: str = "exponent", # 'exponent' (printed) | 'factor'
         balance: str = "split", # 'none' | 'prior' | 'inverse' | 'both' | 'split' (`bin_balance`)
-        weight_power: float = 0.75, # p, for 'split'
-        prior_power: float = 0.5, # q, for 'split'
+        weight_power: float = 0.75, prior_power: float = 0.5, # p and q, for 'split'
         kernel: str | None = "gaussian", # window that smooths the density; None is no smoothing
-        kernel_size: int = 5, # bins
-        kernel_sigma: float = 2.0, # bins
+        kernel_size: int = 5, kernel_sigma: float = 2.0, # bins, both
         decoder: str = "posterior_mean", # 'posterior_mean' | 'posterior_median' | 'identity' (printed)
         cluster_sample: int = 4096, # features kept per epoch for k-means
         eta_shrink: float = 1.0, # pseudo-samples per bin in eta; 0 is printed
@@ -277,8 +274,7 @@ class _ReMSEState(nn.Module):
         self.grid, self.eta_form, self.decoder, self.reduction, self.noise = grid, eta, check_decoder(decoder), check_reduction(reduction), noise
         window = None if kernel is None else kernel_window(kernel, kernel_size, kernel_sigma)
         weight, prior = bin_balance(counts, balance, weight_power, prior_power, window)
-        self.register_buffer("values", grid.values)
-        self.register_buffer("bin_weight", None if weight is None else weight.float())
+        self.register_buffer("values", grid.values); self.register_buffer("bin_weight", None if weight is None else weight.float())
         self.register_buffer("log_prior", None if prior is None else prior.float())
         start, self.follow = residual_factor(noise_sigma)
         if self.follow and learnable: raise ValueError(f"noise_sigma={noise_sigma!r} with learnable=True: sigma can follow the residuals or be learnt, not both")
@@ -309,10 +305,7 @@ class _ReMSEState(nn.Module):
         self.log_noise_sigma.lerp_(goal.log(), .5)
         self.residual_sum.zero_(); self.residual_n.zero_()
 
-    def bins_of(
-        self,
-        y: Tensor, # (N,) or (N, 1)
-    ) -> Tensor: # (N,)
+    def bins_of(self, y: Tensor) -> Tensor: # (N,) or (N, 1) -> (N,)
         "Bin indices, without a check and so without waiting for the device."
         return self.grid.index(y.detach().reshape(-1), check=False)
 
