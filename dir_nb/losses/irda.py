@@ -9,12 +9,13 @@ __all__ = ['UNLIMITED', 'SURROGATES', 'SHIFTS', 'PRINTED', 'SMOOTHINGS', 'STRENG
 
 # %% ../../nbs/lib/13_losses.irda.ipynb #c002
 import math
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..bins import BinGrid
+from ..bins import BinGrid, count_thirds
 from ..fds import wfds_weights
 from ..feature_stats import Confusion, FeatureStats
 from ..kernels import kernel_matrix, kernel_window
@@ -55,14 +56,18 @@ def printed_logit(
     return (own * (g - y_own) ** 2 - eta * (g - y_bin) ** 2 + r1 * shift + r2 * var / twice_var) / twice_var
 
 # %% ../../nbs/lib/13_losses.irda.ipynb #c015
+@cache
+def _hermite(n: int) -> tuple[np.ndarray, np.ndarray]: # found once, not in every step
+    x, w = np.polynomial.hermite_e.hermegauss(n)
+    return x, np.log(w / w.sum())
+
 def hermite_nodes(
     n: int, # how many
     like: Tensor, # dtype and device
 ) -> tuple[Tensor, Tensor]: # x (n,), log weights (n,): E f(X) ~ sum w f(x) for a standard normal X
     "Gauss-Hermite quadrature for the standard normal (Golub & Welsch, 1969; numpy's `hermegauss`); raises `ValueError` for no nodes."
     if n < 1: raise ValueError(f"nodes={n}: give 1 or more, 7 is usual")
-    x, w = np.polynomial.hermite_e.hermegauss(n)
-    return torch.as_tensor(x).to(like), torch.as_tensor(np.log(w / w.sum())).to(like)
+    return tuple(torch.as_tensor(v).to(like) for v in _hermite(n))
 
 def quadrature_bound(
     mu: Tensor, # (N,) mean of the augmented prediction, target units
@@ -384,10 +389,8 @@ class IRDALoss(_IRDAEstimates):
 
     def report(self) -> dict[str, float]:
         "For the epoch's row of history: sigma, the share of clipped samples, s^2 / sigma^2 of the fullest and of the emptiest third of the bins."
-        held = self.stats.count.argsort(descending=True, stable=True)[:int((self.stats.count > 0).sum())]
-        third = max(1, len(held) // 3)
-        ratio = {k: float(self.last_ratio[held[part]].mean()) if len(held) else 0. for k, part in (("head", slice(third)), ("tail", slice(-third, None)))}
-        return super().report() | {"clip_share": float(self.clip_share), "ratio_head": ratio["head"], "ratio_tail": ratio["tail"]}
+        tail, head = (float(self.last_ratio[part].sum() / part.sum().clamp_min(1)) for part in count_thirds(self.stats.count))
+        return super().report() | {"clip_share": float(self.clip_share), "ratio_head": head, "ratio_tail": tail}
 
     def trace(self) -> dict[str, Tensor]: # (B,) each
         "Per bin, for the epoch: s^2 / sigma^2 in its last step, and v_b (Eq. 24; in force only with `isotropy`)."

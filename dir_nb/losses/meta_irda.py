@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['Params', 'region_density', 'prediction_entropy', 'characteristics', 'standardise', 'BinMean', 'MetaNet', 'adam_step',
-           'mean_over_processes', 'virtual_step', 'meta_gradient', 'encode_with', 'smooth_limit', 'count_thirds',
-           'MetaIRDALoss']
+           'mean_over_processes', 'virtual_step', 'meta_gradient', 'encode_with', 'smooth_limit', 'MetaIRDALoss']
 
 # %% ../../nbs/lib/15_losses.meta_irda.ipynb #c002
 import inspect
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..bins import count_thirds
 from ..feature_stats import epoch_weight
 from .decode import law_scale
 from .irda import UNLIMITED, IRDALoss
@@ -316,11 +316,8 @@ class _MetaEpoch(_MetaEstimates):
     @torch.no_grad()
     def end_epoch(self, epoch: int) -> None: # number of the epoch that ends
         "Refresh statistics, characteristics and outputs."
-        self.isotropic = self.direct # Eq. 24 costs B^2 D^2, and is needed for `isotropy` only
         super().end_epoch(epoch)
-        self.isotropic = True
         if self.direct: self.v_direct.copy_(self.v)
-        else: self.top.copy_((self.smoother @ self.stats.diagonal()).amax(1))
         self.bin_loss.end_epoch()
         self.traits.copy_(standardise(characteristics(self.counts, self.confusion.matrix, self.bin_loss.known()), self.counts > 0))
         self.meta_value.copy_(self.meta_sum / self.meta_n) # NaN without meta steps
@@ -398,17 +395,6 @@ class _MetaStep(_MetaEpoch):
         self.refresh()
 
 # %% ../../nbs/lib/15_losses.meta_irda.ipynb #c043
-def count_thirds(
-    counts: Tensor, # (B,) training count per bin
-) -> tuple[Tensor, Tensor]: # tail, head: (B,) bool
-    "The thirds of the non-empty bins with the fewest and the most samples, at least one bin each."
-    order = counts.argsort(stable=True)
-    order = order[counts[order] > 0]
-    n, where = max(1, len(order) // 3), torch.zeros(2, len(counts), dtype=torch.bool, device=counts.device)
-    where[0, order[:n]] = True
-    where[1, order[-n:]] = True
-    return where[0], where[1]
-
 class MetaIRDALoss(_MetaStep):
     "IRDA with learnt v_b and scales: IRDA paper, sec. 3.5.2; takes all options of `IRDALoss`; raises `ValueError` for bad options."
     def report(self) -> dict[str, float]:

@@ -13,11 +13,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+from ..bins import count_thirds
 from ..collect import t_interval
 from ..paths import project_root
 from .plots import BLACK, BLUE, GREEN, ORANGE, REGION_LABELS, VERMILLION, method_style, style
@@ -92,13 +94,6 @@ def surrogate_figure(
 # %% ../../nbs/lib/75_report.irda.ipynb #c012
 PARTS = {"head": "fullest third of the bins", "tail": "emptiest third of the bins"}
 
-def _thirds(counts: np.ndarray) -> dict[str, np.ndarray]: # (B,) -> bins of each part
-    "The thirds of the non-empty bins with the most and the fewest samples, at least one bin each."
-    order = np.argsort(-counts, kind="stable")
-    order = order[counts[order] > 0]
-    n = max(1, len(order) // 3)
-    return {"head": order[:n], "tail": order[-n:]}
-
 def trace_table(
     dataset: str, # id
     methods: Sequence[str] = ("irda", "meta_irda"), # with traces
@@ -114,7 +109,8 @@ def trace_table(
         found: dict[tuple[str, str], list[np.ndarray]] = {}
         for f in folders:
             with np.load(f / "traces.npz", allow_pickle=False) as z, np.load(f / "feature_stats.npz", allow_pickle=False) as s:
-                for part, bins in _thirds(s["count"]).items():
+                tail, head = count_thirds(torch.as_tensor(s["count"]))
+                for part, bins in (("head", head.numpy()), ("tail", tail.numpy())):
                     for name in names: found.setdefault((name, part), []).append(z[name][:, bins].mean(1))
         for (name, part), runs in found.items():
             for epoch, values in enumerate(np.stack(runs, 1)):
@@ -164,9 +160,8 @@ def difference_table(
                 mine, base = d[d.method == method].value, d[d.method == control].value
                 both = mine.index.intersection(base.index)
                 if len(both) < 2: raise ValueError(f"{method} and {control} share {len(both)} seeds on {dataset}: train both with two or more")
-                diff = 100 * (mine[both] - base[both]) / base[both].mean()
-                mean, half, seeds = t_interval(diff)
-                p = 1. if half == 0 else float(2 * stats.t.sf(abs(mean) / (half / stats.t.ppf(.975, seeds - 1)), seeds - 1))
+                mean, half, seeds = t_interval(100 * (mine[both] - base[both]) / base[both].mean())
+                p = 1. if (mine[both] == base[both]).all() else float(stats.ttest_rel(mine[both], base[both]).pvalue) # 0/0 there
                 rows.append({"dataset": dataset, "title": (titles or {}).get(dataset, (dataset,))[0], "method": method, "control": control, "region": region,
                              "percent": mean, "half_width": half, "seeds": seeds, "p": p})
     return pd.DataFrame(rows)

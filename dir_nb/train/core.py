@@ -207,9 +207,9 @@ class BalancedDraws:
         has = torch.isfinite(target.flatten()).nonzero().squeeze(1)
         bins = self.grid.index(target.flatten()[has], check=False)
         n = len(has) if self.per_image is None else min(len(has), self.per_image * self.size)
-        index = has[BalancedIndices(bins)(n)]
-        flat = target.flatten()[index]
-        return Batch(x, flat.float(), self.grid.index(flat, check=False), index).to(self.fabric)
+        pick = BalancedIndices(bins)(n)
+        index = has[pick]
+        return Batch(x, target.flatten()[index].float(), bins[pick], index).to(self.fabric)
 
 # %% ../../nbs/lib/50_train.core.ipynb #c018
 class StepModule(nn.Module):
