@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab bench env data export
+.PHONY: repro test lab bench studies search env data export
 .DEFAULT_GOAL := repro
 
 env: $(STAMP)
@@ -34,6 +34,12 @@ lab: env data  ## JupyterLab on the tour
 bench: env  ## step times on this machine (results/bench), and their figure
 	dir-nb notebook nbs/experiments/bench.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
+
+studies: env data  ## the studies (half an hour on two cores); then `make repro` draws them
+	dir-nb repro --force study
+
+search: env data  ## the search for settings on validation splits (an hour); then set params.yaml by it
+	dir-nb notebook nbs/experiments/search.ipynb
 
 export: env  ## notebooks -> dir_nb/, then clean the notebooks
 	nbdev_export

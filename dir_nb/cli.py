@@ -77,10 +77,11 @@ def evaluate(
 def repro(
     targets: Annotated[Optional[list[str]], typer.Argument(help="Stages; everything if none are named")] = None,
     jobs: Annotated[int, typer.Option(help="Training stages side by side")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Run the named stages although they are frozen")] = False,
 ):
     "Bring every table and figure up to date (dvc repro), then name them."
     from dir_nb.pipeline import repro as run
-    run(jobs, targets=tuple(targets or ()))
+    run(jobs, targets=tuple(targets or ()), force=force)
     artefacts()
 
 @app.command()

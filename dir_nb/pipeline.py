@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Stage', 'stages', 'stage_modules', 'sources_file', 'write_sources', 'Artefact', 'artefacts', 'artefact_index',
            'notebook_parameters', 'run_notebook', 'render_readme', 'changed_stages', 'side_by_side', 'run_stale', 'dvc',
-           'repro']
+           'run_frozen', 'repro']
 
 # %% ../nbs/lib/65_pipeline.ipynb #c002
 import ast, itertools, json, os, re, subprocess, sys, tempfile
@@ -78,8 +78,15 @@ def stage_modules(
     dataset, method = stage.item.get("dataset"), stage.item.get("method")
     params = load_params(root)
     if stage.name.startswith("prepare@"): modules.add(DATASETS.get(dataset, MANIFEST).split(":")[0])
-    if method: modules |= set(run_modules(run_config(params, dataset, method, 0)))
+    for d, m in [(dataset, method)] if method else _varied(stage, params): modules |= set(run_modules(run_config(params, d, m, 0)))
     return sorted(modules)
+
+def _varied(stage: Stage, params: dict) -> set[tuple[str, str]]: # (data set, method)
+    "What the stage of a study trains."
+    from dir_nb.study import study_variants
+    if not stage.name.startswith("study@"): return set()
+    study = params["studies"][stage.item["study"]]
+    return {(d, v["method"]) for d in study.get("datasets") or params["grid"]["datasets"] for v in study_variants(study).values()}
 
 def sources_file(
     stage: Stage,
@@ -199,11 +206,10 @@ def side_by_side(
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(names), unit="stage") as bar:
         for task in as_completed([pool.submit(some, g) for g in groups]):
             group, done = task.result()
-            if done.returncode: # which of them: those that are still out of date
-                failed += sorted(changed_stages(root) & set(group)) or group
-                tqdm.write(done.stdout)
+            if done.returncode: failed.append(group); tqdm.write(done.stdout)
             bar.set_description(group[-1]); bar.update(len(group))
-    return failed
+    changed = changed_stages(root) if failed else set() # which of a group: those still out of date; not earlier, DVC lets one read at a time
+    return [n for group in failed for n in sorted(changed & set(group)) or group]
 
 def run_stale(
     names: list[str], # independent stages
@@ -215,6 +221,7 @@ def run_stale(
     if failed := side_by_side([n for n in names if n in changed], jobs, root):
         raise RuntimeError(f"these stages failed: {', '.join(failed)}; their output is above")
 
+# %% ../nbs/lib/65_pipeline.ipynb #c017
 def dvc(
     *args: str, # a DVC command line
     root: Path, # the project
@@ -223,13 +230,28 @@ def dvc(
     "Call DVC with this Python, so that no other installation is meant by chance."
     return subprocess.run([sys.executable, "-m", "dvc", *args], cwd=root, **options)
 
+def run_frozen(
+    targets: tuple[str, ...], # stages, or all of a matrix by its name
+    root: Path, # the project
+) -> None:
+    "Run stages that DVC holds frozen, and have it take note of what they made; raises `ValueError` for one that is not, `RuntimeError` for one that fails."
+    found = [s for s in stages(root) if s.name in targets or s.name.split("@")[0] in targets]
+    if bad := set(targets) - {s.name for s in found if s.spec.get("frozen")} - {s.name.split("@")[0] for s in found if s.spec.get("frozen")}:
+        raise ValueError(f"{sorted(bad)} is no frozen stage: name one, such as study")
+    dvc("repro", "-q", "sources", "prepare", root=root, check=True) # a frozen stage does not look after what it depends on
+    for s in found:
+        if subprocess.run(s.spec["cmd"], shell=True, cwd=root).returncode: raise RuntimeError(f"{s.name} failed: its output is above; what was measured is kept")
+        dvc("commit", "-q", "-f", s.name, root=root, check=True)
+
 def repro(
     jobs: int = 1, # stages side by side
     root: Path | str | None = None, # the project
     targets: tuple[str, ...] = (), # artefact stages; none = everything
+    force: bool = False, # run the targets although they are frozen
 ) -> None:
     "`dvc repro`, with training, and then figures and tables, `jobs` at a time; raises `RuntimeError` naming the stages that failed."
     root = Path(root or project_root())
+    if force: run_frozen(targets, root); return
     if not targets and not changed_stages(root): print("Data and pipelines are up to date."); return
     if jobs > 1 and not targets:
         found = stages(root)

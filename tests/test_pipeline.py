@@ -1,4 +1,5 @@
 """The pipeline on a tiny grid: what re-runs when something is touched, and that a killed run ends as if it had not been."""
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from project import ROOT, copy_project, metrics, repro, run
 
+from dir_nb.losses.irda import PRINTED
 from dir_nb.paths import load_params
 from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, sources_file, stage_modules, stages
 from dir_nb.provenance import import_closure
+from dir_nb.study import read_study, study_variants
 
 
 def test_every_artefact_is_declared():
@@ -36,6 +39,17 @@ def test_lock_is_complete():
     """The lock is installed without looking for dependencies: it has to hold all of them."""
     found = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
+
+
+def test_studies_are_what_params_says():
+    """Every study is a stage, frozen; its numbers in results/ are of the variants that params.yaml has; the variant `printed` is the letter."""
+    params = load_params(ROOT)
+    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert spec["study"]["matrix"]["study"] == list(params["studies"]) and spec["study"]["frozen"]
+    assert {k.removeprefix("loss."): v for k, v in params["studies"]["ablations"]["variants"]["printed"]["set"].items()} == PRINTED
+    for name, study in params["studies"].items():
+        made = read_study(name, ROOT).drop_duplicates("method").set_index("method").setting
+        assert {k: json.loads(v) for k, v in made.items()} == {k: v["set"] for k, v in study_variants(study).items()}, name
 
 
 def test_readme_is_current():

@@ -91,8 +91,8 @@ def quadrature_bound(
     return (inner + log_w).logsumexp(1) if bound else (inner * log_w.exp()).sum(1)
 
 # %% ../../nbs/lib/13_losses.irda.ipynb #c017
-UNLIMITED = ("split", "expected") # exist for every s^2: max_ratio does not apply
-SURROGATES = ("exact", "quadrature", "split", "expected", "printed", "printed_20")
+UNLIMITED = ("split", "expected", "mse") # exist for every s^2: max_ratio does not apply
+SURROGATES = ("exact", "quadrature", "split", "expected", "mse", "printed", "printed_20")
 
 def _printed_logits(
     g: Tensor, y: Tensor, bins: Tensor, # (N,) each: prediction, target, own bin
@@ -125,7 +125,7 @@ def irda_loss(
     eta: Tensor | None = None, # (B, K) cluster shares of each bin, rows summing to one; None is K = 1
     log_prior: Tensor | None = None, # (B,) log pi_b up to a constant, -inf for a bin left out; None is uniform
     noise_sigma: float | Tensor = 1.0, # sigma, target units; 1/sqrt(2) is the printed noise
-    surrogate: str = "exact", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
+    surrogate: str = "exact", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'mse' (of MSE) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
     eta_form: str = "exponent", # 'exponent' | 'factor'
     cluster: Tensor | None = None, # (N,) cluster of each sample, for 'factor'
     max_ratio: float | None = 0.9, # s^2 at most this share of sigma^2; None (printed forms only) is no limit
@@ -139,9 +139,10 @@ def irda_loss(
     g, y = flat(pred, target)
     values = values.to(g)
     eta = values.new_ones(len(values), 1) if eta is None else eta.to(g)
+    var, shift = var.to(g), g.new_zeros(()) if shift is None else shift.to(g)
+    if surrogate == "mse": return reduce_loss((g + shift - y).square() + var, weight, reduction)
     y_j, e_j, add, m = competitors(values, eta, log_prior, eta_form, cluster)
     twice_var = 2 * torch.as_tensor(noise_sigma, dtype=g.dtype, device=g.device).square()
-    var, shift = var.to(g), g.new_zeros(()) if shift is None else shift.to(g)
     if max_ratio is not None and surrogate not in UNLIMITED: var = torch.minimum(var, max_ratio * twice_var / 2)
     if surrogate in ("quadrature", "expected") or noise != "gaussian": # 'split' of another law is its expectation
         sigma = torch.as_tensor(noise_sigma, dtype=g.dtype, device=g.device)
@@ -162,13 +163,13 @@ def check_surrogate(surrogate: str, max_ratio: float | None, noise: str = "gauss
     "Raises `ValueError` for an unknown surrogate or law, a share outside (0, 1), an exact form without a limit, a printed one with another law."
     if surrogate not in SURROGATES: raise ValueError(f"surrogate={surrogate!r} is not known: choose one of {', '.join(SURROGATES)}")
     law_power(noise)
-    if noise != "gaussian" and surrogate.startswith("printed"):
-        raise ValueError(f"surrogate={surrogate!r} with noise={noise!r}: the printed forms are for the Gaussian law, choose surrogate='exact'")
+    if noise != "gaussian" and (surrogate == "mse" or surrogate.startswith("printed")):
+        raise ValueError(f"surrogate={surrogate!r} with noise={noise!r}: it is for the Gaussian law, choose surrogate='exact'")
     if max_ratio is None and surrogate in ("exact", "quadrature"):
         raise ValueError(f"max_ratio=None with surrogate={surrogate!r}: its expectation needs s^2 < sigma^2, give a share such as 0.9")
     if max_ratio is not None and not 0 < max_ratio < 1: raise ValueError(f"max_ratio={max_ratio}: give a share of sigma^2 in (0, 1)")
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c027
+# %% ../../nbs/lib/13_losses.irda.ipynb #c030
 SHIFTS = ("residual", "printed", "feature", "none")
 
 def mean_shift(
@@ -184,7 +185,7 @@ def mean_shift(
     if kind == "none": return torch.zeros_like(proj)
     raise ValueError(f"shift={kind!r} is not known: choose one of {', '.join(SHIFTS)}")
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c030
+# %% ../../nbs/lib/13_losses.irda.ipynb #c033
 def isotropy(
     smoother: Tensor, # (B, B), rows are weights over bins
     diagonal: Tensor, # (B, D) diagonals of the unsmoothed covariances
@@ -197,7 +198,7 @@ def isotropy(
     v = (norm + diag.shape[1] * top.square() - 2 * top * diag.sum(1)).clamp_min(0)
     return v / v.max().clamp_min(torch.finfo(v.dtype).tiny), top
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c033
+# %% ../../nbs/lib/13_losses.irda.ipynb #c036
 PRINTED = {
     "alpha": 0.5, "beta": 0.75, "shift": "printed", "surrogate": "printed", "max_ratio": None, "isotropy": True,
     "smoothing": "wfds_printed", "noise_sigma": 2 ** -0.5, "eta": "exponent", "eta_shrink": 0.0, "balance": "both",
@@ -219,7 +220,7 @@ def smoother(
     # an empty bin without neighbours would fall back to itself, and it has no statistics
     return wfds_weights(confusion, kernel, count, normalise=kind != "wfds_printed") * (count > 0)
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c034
+# %% ../../nbs/lib/13_losses.irda.ipynb #c037
 STRENGTHS = ("absolute", "relative")
 
 def check_options(alpha: float, beta: float, surrogate: str, max_ratio: float | None, shift: str, smoothing: str, noise: str, strength: str, cov_shrink: float) -> None:
@@ -232,7 +233,7 @@ def check_options(alpha: float, beta: float, surrogate: str, max_ratio: float | 
     if smoothing not in SMOOTHINGS: raise ValueError(f"smoothing={smoothing!r} is not known: choose one of {', '.join(SMOOTHINGS)}")
     if alpha and shift == "none": raise ValueError(f"alpha={alpha} with shift='none': choose alpha=0, or a shift such as 'residual'")
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c035
+# %% ../../nbs/lib/13_losses.irda.ipynb #c038
 class _IRDAState(ReMSELoss):
     "What `IRDALoss` keeps."
     def __init__(
@@ -245,7 +246,7 @@ class _IRDAState(ReMSELoss):
         beta: float = 0.5, # factor on the covariance
         noise_sigma: float | str = "auto:0.7", # target units, or 'auto:<f>' standard deviations of the training targets
         learnable: bool = False, # learn log sigma
-        surrogate: str = "exact", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
+        surrogate: str = "exact", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'mse' (of MSE) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
         shift: str = "none", # 'residual' | 'printed' | 'feature' | 'none'
         max_ratio: float | None = 0.9, # s^2 at most this share of sigma^2; None (printed forms only) is no limit
         isotropy: bool = False, # Eq. 23-24
@@ -290,7 +291,7 @@ class _IRDAState(ReMSELoss):
         for name in ("known", "v", "top", "last_ratio"): self.register_buffer(name, torch.zeros(b))
         for name in ("n_clipped", "n_used"): self.register_buffer(name, torch.zeros((), dtype=torch.long), persistent=False)
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c037
+# %% ../../nbs/lib/13_losses.irda.ipynb #c040
 class _IRDAEstimates(_IRDAState):
     "What `IRDALoss` estimates, within a step and at the end of an epoch."
     def augmentation(
@@ -356,7 +357,7 @@ class _IRDAEstimates(_IRDAState):
         self.clip_share.copy_(self.n_clipped / self.n_used.clamp_min(1))
         self.n_clipped.zero_(); self.n_used.zero_()
 
-# %% ../../nbs/lib/13_losses.irda.ipynb #c039
+# %% ../../nbs/lib/13_losses.irda.ipynb #c042
 class IRDALoss(_IRDAEstimates):
     "IRDA with direct estimates: IRDA paper, sec. 3.5.1, Algorithm 1; raises `ValueError` for bad options and a call without head."
     @torch.no_grad()
