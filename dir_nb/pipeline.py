@@ -235,8 +235,9 @@ def run_frozen(
     root: Path, # the project
 ) -> None:
     "Run stages that DVC holds frozen, and have it take note of what they made; raises `ValueError` for one that is not, `RuntimeError` for one that fails."
-    found = [s for s in stages(root) if s.name in targets or s.name.split("@")[0] in targets]
-    if bad := set(targets) - {s.name for s in found if s.spec.get("frozen")} - {s.name.split("@")[0] for s in found if s.spec.get("frozen")}:
+    called = lambda s: {s.name, s.name.split("@")[0]} & set(targets)
+    found = [s for s in stages(root) if s.spec.get("frozen") and called(s)]
+    if bad := set(targets).difference(*map(called, found)):
         raise ValueError(f"{sorted(bad)} is no frozen stage: name one, such as study")
     dvc("repro", "-q", "sources", "prepare", root=root, check=True) # a frozen stage does not look after what it depends on
     for s in found:

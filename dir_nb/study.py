@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .collect import REGIONS
-from .paths import atomic_path, load_params, project_root
+from .collect import REGIONS, read_csv, write_tables
+from .paths import load_params, project_root
 from .sweep import apply_setting, run_errors
 
 # %% ../nbs/lib/62_study.ipynb #c005
@@ -74,17 +74,14 @@ def write_study(
     root: Path | str | None = None, # the project
 ) -> Path: # results/studies/<study>.csv
     "Keep a study's numbers, every digit."
-    path = Path(root or project_root()) / "results" / "studies" / f"{table.study.iloc[0]}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as tmp: table.to_csv(tmp, index=False, lineterminator="\n")
-    return path
+    return write_tables(Path(root or project_root()) / "results" / "studies", **{table.study.iloc[0]: table})[0]
 
 def read_study(
     study: str, # id
     root: Path | str | None = None, # the project
 ) -> pd.DataFrame: # as `run_study` gave it
     "A study's numbers; raises `ValueError` if it was not run."
-    from dir_nb.collect import read_csv
     path = Path(root or project_root()) / "results" / "studies" / f"{study}.csv"
     if not path.is_file(): raise ValueError(f"{path} is missing: `make studies` makes it")
-    return read_csv(path).fillna({"group": ""}) # an empty cell is no group, and elsewhere a missing value
+    table = read_csv(path)
+    return table.assign(group=table.group.astype(object).fillna("")) # an empty cell is no group here, and elsewhere a missing value

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from .collect import write_tables
 from .data.core import open_prepared
-from .paths import atomic_path, load_params, project_root, read_json, write_json
+from .paths import load_params, project_root, read_json, write_json
 from .seeds import default_workers
 
 # %% ../nbs/lib/61_sweep.ipynb #c005
@@ -112,10 +113,7 @@ def write_search(
     root: Path | str | None = None, # the project
 ) -> Path: # results/search/<method>.csv
     "Keep what was tried."
-    path = Path(root or project_root()) / "results" / "search" / f"{table.method.iloc[0]}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as tmp: table.to_csv(tmp, index=False, lineterminator="\n")
-    return path
+    return write_tables(Path(root or project_root()) / "results" / "search", **{table.method.iloc[0]: table})[0]
 
 # %% ../nbs/lib/61_sweep.ipynb #c011
 def rank_settings(
