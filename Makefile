@@ -35,10 +35,10 @@ bench: env  ## step times on this machine (results/bench), and their figure
 	dir-nb notebook nbs/experiments/bench.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
 
-studies: env data  ## the studies (half an hour on two cores); then `make repro` draws them
+studies: env data  ## the studies (an hour and more on two cores); then `make repro` draws them
 	dir-nb repro --force study
 
-search: env data  ## the search for settings on validation splits (an hour); then set params.yaml by it
+search: env data  ## the search for settings on validation splits (half an hour); then set params.yaml by it
 	dir-nb notebook nbs/experiments/search.ipynb
 
 export: env  ## notebooks -> dir_nb/, then clean the notebooks

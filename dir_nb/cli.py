@@ -119,12 +119,13 @@ def readme():
 def data_add(
     name: Annotated[str, typer.Argument(help="Id of the new data set; ends in _dir")],
     path: Annotated[Path, typer.Argument(help="The folder that holds the manifest and its files")],
-    config: Annotated[Optional[Path], typer.Option(help="YAML with manifest, modality, bins, shots, units, model, train")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="YAML with manifest, modality, bins, shots, units, model, train; without it, what params.yaml has")] = None,
     link: Annotated[bool, typer.Option("--link", help="Link instead of copying")] = False,
 ):
     "Check a data set, put it under data/, record it in data.dvc and params.yaml."
     from dir_nb.data.manifest import add_dataset
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config else {}
+    here = load_params()["datasets"] if (project_root() / "params.yaml").is_file() else {}
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config else here.get(name, {})
     typer.echo(add_dataset(name, path, settings, project_root(), link=link))
 
 @data_app.command("show")

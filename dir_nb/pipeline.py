@@ -234,13 +234,16 @@ def run_frozen(
     targets: tuple[str, ...], # stages, or all of a matrix by its name
     root: Path, # the project
 ) -> None:
-    "Run stages that DVC holds frozen, and have it take note of what they made; raises `ValueError` for one that is not, `RuntimeError` for one that fails."
+    "Run stages that DVC holds frozen, and have it take note of what they made; leaving out studies whose data is not here; raises `ValueError` for one that is not frozen, `RuntimeError` for one that fails."
     called = lambda s: {s.name, s.name.split("@")[0]} & set(targets)
     found = [s for s in stages(root) if s.spec.get("frozen") and called(s)]
     if bad := set(targets).difference(*map(called, found)):
         raise ValueError(f"{sorted(bad)} is no frozen stage: name one, such as study")
     dvc("repro", "-q", "sources", "prepare", root=root, check=True) # a frozen stage does not look after what it depends on
+    from dir_nb.study import lacking_data
     for s in found:
+        if "study" in s.item and (lacking := lacking_data(s.item["study"], root)):
+            print(f"{s.name}: left as it is, {', '.join(lacking)} is not prepared here (`dir-nb data add`)"); continue # committing would call old numbers new
         if subprocess.run(s.spec["cmd"], shell=True, cwd=root).returncode: raise RuntimeError(f"{s.name} failed: its output is above; what was measured is kept")
         dvc("commit", "-q", "-f", s.name, root=root, check=True)
 

@@ -13,6 +13,7 @@ SPECS = {"tabular": {"kind": "tabular", "n_features": 5}, "text": {"kind": "text
 CONFIGS = [{"name": "mlp"}, {"name": "mlp", "widths": []}, {"name": "mlp", "widths": [16], "dropout": 0.5, "layer_norm": True},
            {"name": "text"}, {"name": "text", "pool": "gru", "hidden": 10, "dropout": 0.5},
            {"name": "resnet", "arch": "resnet18"}, {"name": "resnet", "arch": "resnet18", "stem": "small"},
+           {"name": "resnet", "arch": "resnet8", "stem": "half"}, {"name": "resnet", "arch": "resnet20", "stem": "small"},
            {"name": "depth", "width": 8}, {"name": "depth", "width": 8, "levels": 3, "hidden": 16}]
 
 

@@ -48,8 +48,8 @@ def test_studies_are_what_params_says():
     assert spec["study"]["matrix"]["study"] == list(params["studies"]) and spec["study"]["frozen"]
     assert {k.removeprefix("loss."): v for k, v in params["studies"]["ablations"]["variants"]["printed"]["set"].items()} == PRINTED
     for name, study in params["studies"].items():
-        made = read_study(name, ROOT).drop_duplicates("method").set_index("method").setting
-        assert {k: json.loads(v) for k, v in made.items()} == {k: v["set"] for k, v in study_variants(study).items()}, name
+        made = read_study(name, ROOT).drop_duplicates("method").set_index("method")
+        assert {k: (v.base, json.loads(v.setting)) for k, v in made.iterrows()} == {k: (v["method"], v["set"]) for k, v in study_variants(study).items()}, name
 
 
 def test_readme_is_current():
@@ -91,10 +91,19 @@ def test_control_and_meta_share_irda_settings():
     """irda_b0 is IRDA but for the augmentation, meta_irda is IRDA but for what the network learns."""
     methods = load_params(ROOT)["methods"]
     irda, control, meta = ({k: v for k, v in methods[m].items() if k != "title"} for m in ("irda", "irda_b0", "meta_irda"))
-    assert control["loss"]["beta"] == 0 < irda["loss"].get("beta", 0.5)
+    assert control["loss"]["beta"] == 0 < irda["loss"]["beta"]
     assert irda | {"loss": irda["loss"] | {"beta": 0}} == control | {"loss": control["loss"] | {"beta": 0}}
     assert {k: meta["loss"].get(k) for k in irda["loss"] if k != "name"} == {k: v for k, v in irda["loss"].items() if k != "name"}
     assert irda.get("train") == meta.get("train")
+
+
+def test_defaults_of_the_class_are_the_searched_entry():
+    """Whoever imports IRDALoss gets what the tables show."""
+    from inspect import signature
+
+    from dir_nb.losses.irda import IRDALoss
+    entry = {k: v for k, v in load_params(ROOT)["methods"]["irda"]["loss"].items() if k != "name"}
+    assert entry == {k: signature(IRDALoss).parameters[k].default for k in entry}
 
 
 @pytest.mark.slow

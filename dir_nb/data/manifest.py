@@ -197,7 +197,7 @@ def register(
     params = (yml.load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
     table, grid = params.setdefault("datasets", {}), params.setdefault("grid", {}).setdefault("datasets", [])
     if name in grid and table.get(name) == config: return False
-    table[name] = config
+    if table.get(name) != config: table[name] = config # an equal one keeps its comments
     if name not in grid: grid.append(name)
     with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8") as f: yml.dump(params, f)
     return True

@@ -202,7 +202,7 @@ def isotropy(
 PRINTED = {
     "alpha": 0.5, "beta": 0.75, "shift": "printed", "surrogate": "printed", "max_ratio": None, "isotropy": True,
     "smoothing": "wfds_printed", "noise_sigma": 2 ** -0.5, "eta": "exponent", "eta_shrink": 0.0, "balance": "both",
-    "smooth_density": False, "decoder": "identity",
+    "smooth_density": False, "decoder": "identity", "strength": "absolute",
 }
 
 SMOOTHINGS = ("wfds", "wfds_printed", "fds", "none")
@@ -243,10 +243,10 @@ class _IRDAState(ReMSELoss):
         dim: int, # D
         n_clusters: int = 1, # K
         alpha: float = 0.0, # factor on the mean shift
-        beta: float = 0.5, # factor on the covariance
-        noise_sigma: float | str = "auto:0.7", # target units, or 'auto:<f>' standard deviations of the training targets
+        beta: float = 0.1, # factor on the covariance; what it counts: `strength`
+        noise_sigma: float | str = "auto:0.5", # target units, 'auto:<f>' standard deviations of the training targets, or 'residual:<f>'
         learnable: bool = False, # learn log sigma
-        surrogate: str = "exact", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'mse' (of MSE) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
+        surrogate: str = "split", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'mse' (of MSE) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
         shift: str = "none", # 'residual' | 'printed' | 'feature' | 'none'
         max_ratio: float | None = 0.9, # s^2 at most this share of sigma^2; None (printed forms only) is no limit
         isotropy: bool = False, # Eq. 23-24
@@ -255,20 +255,20 @@ class _IRDAState(ReMSELoss):
         momentum: float = 0.9, # of the statistics, per epoch
         eta: str = "exponent", # 'exponent' | 'factor'
         balance: str = "split", # 'none' | 'prior' | 'inverse' | 'both' | 'split'
-        weight_power: float = 0.75, # for 'split'
-        prior_power: float = 0.5, # for 'split'
+        weight_power: float = 0.5, # for 'split'
+        prior_power: float = 0.75, # for 'split'
         kernel: str | None = "gaussian", # window over bins, for statistics and density; None is no smoothing of either
         kernel_size: int = 5, # bins
         kernel_sigma: float = 2.0, # bins
         smooth_density: bool = True, # smooth the density of weights and prior, as LDS does
-        decoder: str = "posterior_mean", # 'posterior_mean' | 'identity'
+        decoder: str = "posterior_mean", # 'posterior_mean' | 'posterior_median' | 'identity'
         cluster_sample: int = 4096, # features kept per epoch for k-means
         eta_shrink: float = 1.0, # pseudo-samples per bin in eta
         seed: int = 0, # of the clusters
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
         noise: str = "gaussian", # law of the noise (`energy`)
         nodes: int = 7, # of the quadrature, for laws without a closed form
-        strength: str = "absolute", # 'absolute' | 'relative': beta counts noise variances, on average over samples
+        strength: str = "relative", # 'absolute' | 'relative': beta counts noise variances, on average over samples
         cov_shrink: float = 0.0, # pseudo-samples of the pooled covariance in every bin's
         tail_power: float = 0.0, # beta_b in proportion to density^-tail_power, mean one over samples
         between: bool = False, # add the spread between the means that smoothing mixes

@@ -1,0 +1,82 @@
+"""Studies on real data: a variant that sets nothing is the run of the grid, measures against a slow loop, missing data changes nothing."""
+import json
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from project import copy_project, run
+
+from dir_nb.study import read_study, run_study
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root = copy_project(tmp_path_factory.mktemp("study") / "p", ["abalone_dir"], ["l1"], [0], epochs=2)
+    params = yaml.safe_load((root / "params.yaml").read_text())
+    params["studies"] |= {
+        "same": {"variants": {"l1": {"method": "l1"}, "decayed": {"method": "l1", "set": {"train.weight_decay": 5.0}}}, "datasets": ["abalone_dir"]},
+        "features": {"kind": "table2", "variants": {"l1": {"method": "l1"}}, "datasets": ["abalone_dir"]},
+    }
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run(root, "dir-nb", "notebook", "nbs/experiments/prepare.ipynb", "dataset=abalone_dir")
+    run(root, "dir-nb", "train", "abalone_dir", "l1", "--workers", "1")
+    return root
+
+
+def study(root, name):
+    run(root, "dir-nb", "notebook", "nbs/experiments/study.ipynb", f"study={name}", "workers=1")
+    return read_study(name, root)
+
+
+def test_variant_that_sets_nothing(project):
+    found = study(project, "same").query("region in ('all', 'few') and metric == 'mae'")
+    grid = json.loads((project / "runs/abalone_dir/l1/s0/metrics.json").read_text())
+    for region in ("all", "few"):
+        mine = found[found.region == region].set_index("method").value
+        assert mine["l1"] == grid[region]["mae"]
+        assert mine["decayed"] != mine["l1"]
+
+
+def test_table2_against_a_loop(project):
+    """Features of the saved model, one bin after the other."""
+    found = study(project, "features").set_index("metric")
+    script = """
+import json, torch
+from dir_nb.data.core import open_prepared
+from dir_nb.run import load_model
+model = load_model("runs/abalone_dir/l1/s0/model.safetensors", ".").model.eval()
+view = open_prepared("abalone_dir", ".").seed(0)
+x, y, _ = view.train[list(range(len(view.train)))]
+with torch.no_grad(): feat = model.encode(x)
+print(json.dumps({"g": model.head(feat).flatten().tolist(), "y": y.flatten().tolist(), "values": view.grid.values.tolist(),
+                  "bins": view.grid.index(y.flatten()).tolist(), "region": view.regions.region.tolist(), "few": view.regions.names.index("few")}))
+"""
+    got = json.loads(run(project, sys.executable, "-c", script).stdout)
+    g, bins, values = np.array(got["g"]), np.array(got["bins"]), got["values"]
+    mean, var, error, rare = [], [], [], []
+    for b in sorted(set(got["bins"])):
+        mine = g[bins == b]
+        mean.append(mine.mean())
+        var.append(mine.var(ddof=1) if len(mine) > 1 else np.nan)
+        error.append((mine.mean() - values[b]) ** 2 + (0 if len(mine) < 2 else var[-1]))
+        rare.append(got["region"][b] == got["few"])
+    rare, error, known = np.array(rare), np.array(error), [values[b] for b in sorted(set(got["bins"]))]
+    want = {"uncertainty.prediction_variance": np.nanmean(var) + np.var(mean), "skewness.loss_ratio": error[rare].mean() / error[~rare].mean(),
+            "compactness.along_w_relative": np.nanmean(var) / np.var(mean), "precision.residual": np.abs(np.array(mean) - known).mean()}
+    for name, value in want.items():
+        assert found.value[name] == pytest.approx(value, rel=2e-3), name
+    assert set(found.n) == {len(g)}
+
+
+def test_missing_data_leaves_the_numbers(project):
+    """A study of data that is not here is left out, neither run nor recorded as up to date."""
+    kept = project / "results/studies/faces.csv"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("not to be touched")
+    told = run(project, "dir-nb", "repro", "--force", "study@faces").stdout
+    assert "study@faces" in told and "faces_dir" in told
+    assert kept.read_text() == "not to be touched"
+    lock = project / "dvc.lock"
+    assert not lock.exists() or "study@faces" not in yaml.safe_load(lock.read_text())["stages"]
+    with pytest.raises(ValueError, match="faces_dir"): run_study("faces", project)
