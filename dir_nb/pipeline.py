@@ -8,7 +8,7 @@ __all__ = ['Stage', 'stages', 'stage_modules', 'sources_file', 'write_sources', 
            'run_frozen', 'repro']
 
 # %% ../nbs/lib/65_pipeline.ipynb #c002
-import ast, itertools, json, os, re, subprocess, sys, tempfile
+import ast, itertools, json, math, os, re, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,14 +195,15 @@ def side_by_side(
     names: list[str], # independent stages
     jobs: int, # how many at a time
     root: Path, # the project
-    together: int = 2, # stages per call of DVC, which takes seconds to start
+    together: int = 4, # stages per call of DVC, which takes seconds to start
 ) -> list[str]: # those that failed
     "Run stages `jobs` at a time, with a bar; each call's own output is kept and shown only if a stage fails."
     def some(group: list[str]) -> tuple[list[str], subprocess.CompletedProcess]:
         return group, dvc("repro", "-k", "-s", *group, root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     failed = []
     if not names: return failed
-    groups = [names[i:i + together] for i in range(0, len(names), together)]
+    n = jobs * math.ceil(len(names) / (together * jobs)) # as many groups for each job; neighbours, which take alike, in different ones
+    groups = [g for g in (names[i::n] for i in range(n)) if g]
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(names), unit="stage") as bar:
         for task in as_completed([pool.submit(some, g) for g in groups]):
             group, done = task.result()
@@ -228,7 +229,7 @@ def dvc(
     **options: Any, # of `subprocess.run`
 ) -> subprocess.CompletedProcess:
     "Call DVC with this Python, so that no other installation is meant by chance."
-    return subprocess.run([sys.executable, "-m", "dvc", *args], cwd=root, **options)
+    return subprocess.run([sys.executable, "-m", "dvc", "--wait-for-lock", *args], cwd=root, **options) # else a call beside another one fails after 3 s
 
 def run_frozen(
     targets: tuple[str, ...], # stages, or all of a matrix by its name
