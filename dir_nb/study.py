@@ -84,6 +84,7 @@ KINDS = { # a study's `kind` -> what is measured, regions, metrics
     "table2": (run_table2, ("all",), tuple(TABLE2_MEASURES.values())),
 }
 
+# %% ../nbs/lib/62_study.ipynb #c010
 def run_study(
     study: str, # id
     root: Path | str | None = None, # the project

@@ -113,6 +113,7 @@ def run_all(
     jobs = joblib.Parallel(workers or default_workers(len(configs)), return_as="generator")
     return list(tqdm(jobs(joblib.delayed(run)(c, Path(root)) for c in configs), total=len(configs), desc=label, unit="run"))
 
+# %% ../nbs/lib/61_sweep.ipynb #c010
 METRICS = {"mae": ("all", "mae"), "bmae": ("all", "bmae"), "many": ("many", "mae"), "medium": ("medium", "mae"), "few": ("few", "mae")}
 
 def search_method(
@@ -143,7 +144,7 @@ def write_search(
     if round is None: round = load_params(root)["search"]["round"]
     return write_tables(root / "results" / "search" / f"round_{round}", **{table.method.iloc[0]: table})[0]
 
-# %% ../nbs/lib/61_sweep.ipynb #c011
+# %% ../nbs/lib/61_sweep.ipynb #c012
 def rank_settings(
     table: pd.DataFrame, # of `search_method`, one method
     metric: str = "bmae", # column of METRICS
