@@ -124,8 +124,8 @@ def data_add(
 ):
     "Check a data set, put it under data/, record it in data.dvc and params.yaml."
     from dir_nb.data.manifest import add_dataset
-    here = load_params()["datasets"] if (project_root() / "params.yaml").is_file() else {}
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config else here.get(name, {})
+    if config: settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    else: settings = load_params()["datasets"].get(name, {}) if (project_root() / "params.yaml").is_file() else {}
     typer.echo(add_dataset(name, path, settings, project_root(), link=link))
 
 @data_app.command("show")
