@@ -19,7 +19,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from .collect import write_tables
-from .data.core import open_prepared
 from .paths import load_params, project_root, read_json, write_json
 from .provenance import code_digests
 from .seeds import default_workers
@@ -29,14 +28,14 @@ if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
 # %% ../nbs/lib/61_sweep.ipynb #c005
 def draw_settings(
-    space: dict[str, list], # path -> values
+    space: dict[str, list] | list[dict[str, list]], # path -> values; several such spaces where not all values go together
     draws: int, # how many settings, the entry as it stands included
     seed: int = 0, # of the draw
 ) -> list[dict]: # settings: path -> value; the first is empty
     "Random settings without repetition (Bergstra & Bengio, 2012); raises `ValueError` for no draws or a path without values."
     from sklearn.model_selection import ParameterGrid, ParameterSampler
     if draws < 1: raise ValueError(f"draws={draws}: give 1 or more")
-    for path, values in space.items():
+    for path, values in [item for s in (space if isinstance(space, list) else [space]) for item in s.items()]:
         if not isinstance(values, list) or not values: raise ValueError(f"search space of {path!r} is {values!r}: give a list of values")
     if not space: return [{}]
     n = min(draws - 1, len(ParameterGrid(space)))
@@ -73,6 +72,7 @@ def run_once(
     "Train and measure, or read what was measured before for the same settings, data and code."
     import torch
 
+    from dir_nb.data.core import open_prepared
     from dir_nb.run import make_trainer, run_key
     from dir_nb.train.core import fit
     digests = json.dumps(code_digests(modules), sort_keys=True) if modules else ""
@@ -128,8 +128,9 @@ def search_method(
     search = params["search"]
     if method not in search["spaces"]: raise ValueError(f"{method!r} has no entry below search.spaces in params.yaml: give one, {{}} for nothing to tune")
     settings = draw_settings(search["spaces"][method] or {}, search["draws"], search["round"])
-    keys = [(i, s, d, seed) for i, s in enumerate(settings) for d in search["datasets"] for seed in search["seeds"]]
-    found = run_all(run_error, [apply_setting(run_config(params, d, method, seed), s) for _, s, d, seed in keys], root, workers, method)
+    keys = [(i, s, d, seed) for i, s in enumerate(settings) for d, how in search["datasets"].items() for seed in how["seeds"]]
+    fixed = {d: how.get("set", {}) for d, how in search["datasets"].items()} # of the data set, for all methods and settings
+    found = run_all(run_error, [apply_setting(run_config(params, d, method, seed), fixed[d] | s) for _, s, d, seed in keys], root, workers, method)
     rows = [{"method": method, "draw": i, "setting": json.dumps(s), "dataset": d, "seed": seed} |
             {k: np.inf if "failed" in m else float(m[r][name]) for k, (r, name) in METRICS.items()} for (i, s, d, seed), m in zip(keys, found)]
     return pd.DataFrame(rows)

@@ -228,6 +228,21 @@ def test_add_dataset(dvc_project, tmp_path):
     (source / "toy.csv").write_text((source / "toy.csv").read_text() + "3,1.0,900\n")
     with pytest.raises(ValueError, match="holds something else"): add_dataset("toy_dir", source, config, dvc_project)
 
+def test_add_from_the_command_line(dvc_project, tmp_path):
+    "Without --config the entry in params.yaml holds, and the data set joins the grid; without either, the message says what is lacking."
+    source, config = toy(tmp_path / "own")
+    env = {k: v for k, v in os.environ.items() if k != "DIR_NB_ROOT"} | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}
+    add = lambda name: subprocess.run([Path(sys.executable).parent / "dir-nb", "data", "add", name, source], cwd=dvc_project, env=env, capture_output=True, text=True)
+    (dvc_project / "dvc.yaml").write_text("stages: {}\n")
+    (dvc_project / "params.yaml").write_text(yaml.safe_dump({"grid": {"datasets": [], "methods": ["l1"]}, "datasets": {"toy_dir": config}}))
+    done = add("other_dir")
+    assert done.returncode == 1 and "other_dir" in done.stderr and "Traceback" not in done.stderr
+    done = add("toy_dir")
+    assert done.returncode == 0, done.stderr
+    params = yaml.safe_load((dvc_project / "params.yaml").read_text())
+    assert params["grid"]["datasets"] == ["toy_dir"] and params["datasets"]["toy_dir"] | config == params["datasets"]["toy_dir"]
+    assert (dvc_project / "data/toy_dir/toy.csv").is_file()
+
 def test_add_dataset_without_dvc_project(tmp_path):
     pytest.importorskip("dvc")
     source, config = toy(tmp_path / "own")

@@ -2,6 +2,7 @@
 import json
 import os
 import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from project import ROOT, copy_project, metrics, repro, run
 
 from dir_nb.losses.irda import PRINTED
 from dir_nb.paths import load_params
-from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, sources_file, stage_modules, stages
+from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, sources_file, stage_modules, stage_settings, stages
 from dir_nb.provenance import import_closure
 from dir_nb.study import read_study, study_variants
 
@@ -50,6 +51,25 @@ def test_studies_are_what_params_says():
     for name, study in params["studies"].items():
         made = read_study(name, ROOT).drop_duplicates("method").set_index("method")
         assert {k: (v.base, json.loads(v.setting)) for k, v in made.iterrows()} == {k: (v["method"], v["set"]) for k, v in study_variants(study).items()}, name
+
+
+def test_study_depends_on_what_it_varies(tmp_path):
+    """Settings of a method that a study varies change its digests, those of another method do not."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    params = load_params(ROOT)
+    def digests():
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        found = {s.name: stage_settings(s, tmp_path) for s in stages(tmp_path)}
+        assert found["train@abalone_dir-l1"] == {}
+        return found["study@strategies"]
+    before = digests()
+    assert set(before) == {f"settings:{d}-{m}" for d in params["grid"]["datasets"] for m in ("irda", "risda_r")}
+    params["methods"]["l1"]["train"] = {"lr_factor": 3.0}
+    assert digests() == before
+    params["methods"]["irda"]["loss"]["beta"] = 0.9
+    assert {k for k, v in digests().items() if v != before[k]} == {k for k in before if k.endswith("-irda")}
+    params["train"]["seeds"] = [0, 1]
+    assert not set(digests().values()) & set(before.values())
 
 
 def test_readme_is_current():

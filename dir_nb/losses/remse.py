@@ -364,4 +364,4 @@ class ReMSELoss(_ReMSEState):
 
     def report(self) -> dict[str, float]:
         "For the epoch's row of history."
-        return {"noise_sigma": float(self.noise_sigma)}
+        return {"noise_sigma": float(self.noise_sigma.detach())}
