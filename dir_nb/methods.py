@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from .suggest import suggest
-from .train.core import TrainHooks
+from .train.core import Phase, TrainConfig, TrainHooks, plain_training
 
 # %% ../nbs/lib/51_methods.ipynb #c005
 LOSSES: dict[str, tuple[str, str]] = { # id -> (module, class or constructor)
@@ -31,7 +31,7 @@ LOSSES: dict[str, tuple[str, str]] = { # id -> (module, class or constructor)
     "risda_r": ("dir_nb.losses.isda", "RISDARLoss"),
     "meta_irda": ("dir_nb.losses.meta_irda", "MetaIRDALoss"),
 }
-PARTS: dict[str, str] = {"weights": "dir_nb.lds", "fds": "dir_nb.fds"} # other keys of an entry -> module
+PARTS: dict[str, str] = {"weights": "dir_nb.lds", "fds": "dir_nb.fds", "norms": "dir_nb.losses.norms"} # other keys of an entry -> module
 ENTRY_KEYS = {"title", "loss", "sigma_lr", "train", *PARTS}
 
 def component_modules(
@@ -86,9 +86,11 @@ class Method(TrainHooks):
         bin_weights: Tensor | None = None, # (B,) weight of each bin
         fds: nn.Module | None = None, # feature distribution smoothing
         sigma_lr: float | None = None, # learning rate of the loss's own parameters; None = the model's
+        norms: nn.Module | None = None, # schedule of the feature norms
     ):
         super().__init__()
-        self.loss, self.fds, self.sigma_lr = loss, fds, sigma_lr
+        self.loss, self.fds, self.sigma_lr, self.norms = loss, fds, sigma_lr, norms
+        self._raw = None # features and epoch of the step under way, for `norms`
         self.register_buffer("bin_weights", bin_weights)
         self.wants_draws = hasattr(loss, "meta_step")
 
@@ -103,12 +105,16 @@ class Method(TrainHooks):
         return self.loss.trace() if hasattr(self.loss, "trace") else {}
 
     def calibrate(self, feat: Tensor, bins: Tensor, epoch: int) -> Tensor:
+        if self.norms is not None: self._raw = feat, epoch
         return feat if self.fds is None else self.fds.calibrate(feat, bins, epoch)
 
     def objective(self, pred: Tensor, feat: Tensor, target: Tensor, bins: Tensor, head: nn.Linear) -> Tensor:
         weight = None if self.bin_weights is None else self.bin_weights[bins]
-        if not getattr(self.loss, "uses_features", False): return self.loss(pred, target, weight)
-        return self.loss(pred, target, weight, feat=feat, head=(head.weight[0], head.bias[0]))
+        more = {"feat": feat, "head": (head.weight[0], head.bias[0])} if getattr(self.loss, "uses_features", False) else {}
+        loss = self.loss(pred, target, weight, **more)
+        if self.norms is None: return loss
+        (raw, epoch), self._raw = self._raw, None
+        return loss + self.norms(raw, bins, epoch)
 
     def observe(self, pred: Tensor, feat: Tensor, target: Tensor, bins: Tensor) -> None:
         if self.fds is not None: self.fds.update(feat, bins)
@@ -122,13 +128,30 @@ class Method(TrainHooks):
     def decode(self, pred: Tensor) -> Tensor:
         return self.loss.decode(pred) if hasattr(self.loss, "decode") else pred
 
+    def phases(self, config: TrainConfig) -> list[Phase]:
+        if self.norms is None: return super().phases(config)
+        main, tune = self.norms.plan(config.epochs)
+        return [Phase("main", main), Phase("tune", tune, {"lr": self.norms.tune_lr * config.lr, "schedule": "constant"}, self.norms.split)]
+
+    @torch.no_grad()
+    def enter(self, phase: Phase, run: Any) -> None:
+        if self.norms is None or phase.name != "tune": return
+        total = torch.zeros(2, run.view.grid.n_bins, dtype=torch.float64)
+        run.model.eval()
+        for x, target in plain_training(run):
+            norm = torch.linalg.vector_norm(run.model.encode(x).float().flatten(0, -2), dim=1).double().cpu()
+            keep = torch.isfinite(target.flatten())
+            bins = run.view.grid.index(target.flatten()[keep], check=False)
+            total.index_add_(1, bins, torch.stack([torch.ones_like(norm[keep]), norm[keep]]))
+        self.norms.set_targets(total[1] / total[0])
+
     def param_groups(self) -> list[dict]:
         own = list(self.loss.parameters())
         return [{"params": own, "weight_decay": 0.0} | ({} if self.sigma_lr is None else {"lr": self.sigma_lr})] if own else []
 
 # %% ../nbs/lib/51_methods.ipynb #c011
 def build_method(
-    entry: dict, # a method's entry: {loss: {name, ...}, weights: {...}, fds: {...}, sigma_lr}
+    entry: dict, # a method's entry: {loss: {name, ...}, weights: {...}, fds: {...}, norms: {...}, sigma_lr}
     view: Any, # a seed's view of a data set
     dim: int, # feature dimension of the model
 ) -> Method:
@@ -138,4 +161,6 @@ def build_method(
     if entry.get("fds"):
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["fds"].items()}
         fds = importlib.import_module("dir_nb.fds").FDS(view.grid.n_bins, dim, **settings)
-    return Method(build_loss(entry["loss"], view, dim), build_weights(entry.get("weights"), view), fds, entry.get("sigma_lr"))
+    norms = None
+    if entry.get("norms"): norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **entry["norms"])
+    return Method(build_loss(entry["loss"], view, dim), build_weights(entry.get("weights"), view), fds, entry.get("sigma_lr"), norms)
