@@ -7,8 +7,7 @@ __all__ = ['run_config', 'run_modules', 'run_key', 'make_trainer', 'training_fea
            'write_results', 'run_seed', 'evaluate_run']
 
 # %% ../nbs/lib/52_run.ipynb #c002
-import copy, hashlib, json, shutil
-from collections.abc import Iterator
+import hashlib, json, shutil
 from pathlib import Path
 from typing import Any
 

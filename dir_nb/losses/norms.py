@@ -151,7 +151,7 @@ def fit_norm_line(
     if how == "exact": optimizer.step(lambda: loss(torch.arange(len(x))))
     else:
         for _ in range(epochs):
-            for at in torch.randperm(len(x)).split(batch_size): optimizer.step(lambda: loss(at))
+            for at in torch.randperm(len(x)).split(batch_size): optimizer.step(lambda at=at: loss(at))
     return torch.cat([line.weight.flatten(), line.bias]).detach()
 
 def line_norms(
