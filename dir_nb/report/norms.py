@@ -59,7 +59,7 @@ def norm_figure(
         for ax, m in zip(axes.flat, methods):
             _norm_panel(ax, curves[curves.method == m], top)
             ax.set_title((labels or {}).get(m, method_style(m)[0]), loc="left")
-        fig.supxlabel(f"label, {title} ({units})", fontsize=10); fig.supylabel("norm of the label's features (mean over labels = 1)", fontsize=10)
+        fig.supxlabel(f"label, {title} ({units})", fontsize=10); fig.supylabel("norm (mean = 1)", fontsize=10)
         handles = [Line2D([], [], color=c, ls="", marker="o", label=f"{REGION_LABELS[r]}-shot labels") for r, c in REGION_COLOURS.items()]
         fig.legend(handles=[*handles, Patch(color="#bbbbbb", alpha=.55, label=f"training MAE ({units}), right axis")], loc="outside upper center", ncols=4)
     plt.close(fig)
@@ -90,7 +90,7 @@ def order_figure(
     sets = list(dict.fromkeys(summary.dataset))
     with style():
         fig, axes = plt.subplots(len(sets), len(MEASURES), figsize=(3.6 * len(MEASURES), (.28 * len(methods) + .8) * len(sets) + .6), squeeze=False, sharey=True, sharex="col")
-        for row, s in zip(axes, sets):
+        for i_set, (row, s) in enumerate(zip(axes, sets)):
             for ax, (measure, name) in zip(row, MEASURES.items()):
                 d = summary[(summary.dataset == s) & (summary.measure == measure)].set_index(["method", "region"])
                 for j, (region, colour) in enumerate(REGION_COLOURS.items()):
@@ -98,7 +98,7 @@ def order_figure(
                     y = [i + .22 * (j - 1) for i, v in enumerate(at) if v is not None]
                     ax.errorbar([v["mean"] for v in at if v is not None], y, xerr=[np.nan_to_num(v.half_width) for v in at if v is not None], fmt="osD"[j], color=colour, ms=3.5, lw=.9)
                 if measure == "partial": ax.axvline(0, color=BLACK, lw=.7)
-                ax.set_xlabel(name if row is axes[-1] else ""); ax.grid(axis="x", lw=.3)
+                ax.set_xlabel(name if i_set == len(sets) - 1 else ""); ax.grid(axis="x", lw=.3)
             row[0].set_yticks(range(len(methods)), [(labels or {}).get(m, method_style(m)[0]) for m in methods]); row[0].set_ylim(len(methods) - .5, -.5)
             row[0].set_title(titles.get(s, (s, ""))[0], loc="left")
         handles = [Line2D([], [], color=c, ls="", marker=k, label=f"{REGION_LABELS[r]}-shot labels") for (r, c), k in zip(REGION_COLOURS.items(), "osD")]
