@@ -42,7 +42,7 @@ def component_modules(
         if key not in ENTRY_KEYS: raise ValueError(f"a method has no {key!r}{suggest(key, ENTRY_KEYS)}")
     name = entry.get("loss", {}).get("name")
     if name not in LOSSES: raise ValueError(f"the loss {name!r} is unknown{suggest(name, LOSSES)}")
-    return [LOSSES[name][0], *(PARTS[key] for key in PARTS if entry.get(key))]
+    return [LOSSES[name][0], *(PARTS[key] for key in PARTS if entry.get(key) is not None)]
 
 # %% ../nbs/lib/51_methods.ipynb #c008
 def build_loss(
@@ -162,5 +162,5 @@ def build_method(
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["fds"].items()}
         fds = importlib.import_module("dir_nb.fds").FDS(view.grid.n_bins, dim, **settings)
     norms = None
-    if entry.get("norms"): norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **entry["norms"])
+    if entry.get("norms") is not None: norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **entry["norms"])
     return Method(build_loss(entry["loss"], view, dim), build_weights(entry.get("weights"), view), fds, entry.get("sigma_lr"), norms)
