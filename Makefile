@@ -38,7 +38,7 @@ bench: env  ## step times on this machine (results/bench), and their figure
 studies: env data  ## the studies (an hour and more on two cores); then `make repro` draws them
 	dir-nb repro --force study
 
-search: env data  ## the search for settings on validation splits (half an hour); then set params.yaml by it
+search: env data  ## the search for settings on validation splits (an hour on two cores); then set params.yaml by it
 	dir-nb notebook nbs/experiments/search.ipynb
 
 export: env  ## notebooks -> dir_nb/, then clean the notebooks
