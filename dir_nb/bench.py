@@ -116,7 +116,7 @@ class Step:
         self.epoch = 1
 
     def __call__(self) -> None:
-        if hook := getattr(self.method, "before_step", None): hook(self.model, self.batch, self.epoch, 1e-3)
+        if hook := getattr(self.method, "before_step", None): hook(self.model, self.batch, self.epoch, 1e-3, lambda: self.batch) # a method that looks ahead gets the batch itself: of the size of a balanced one, and no data to load
         for o in self.optimizers: o.zero_grad(set_to_none=True)
         loss, pred, feat = self.both(self.batch, self.epoch)
         loss.backward()
