@@ -78,16 +78,15 @@ def stage_modules(
     dataset, method = stage.item.get("dataset"), stage.item.get("method")
     params = load_params(root)
     if stage.name.startswith("prepare@"): modules.add(DATASETS.get(dataset, MANIFEST).split(":")[0])
-    for d, m in [(dataset, method)] if method else _varied(stage, params)[0]: modules |= set(run_modules(run_config(params, d, m, 0)))
+    for d, m in [(dataset, method)] if method else _varied(stage, root)[0]: modules |= set(run_modules(run_config(params, d, m, 0)))
     return sorted(modules)
 
-def _varied(stage: Stage, params: dict) -> tuple[list[tuple[str, str]], list[int]]: # (data set, method); seeds
+def _varied(stage: Stage, root: Path) -> tuple[list[tuple[str, str]], list[int]]: # (data set, method); seeds
     "What the stage of a study trains."
-    from dir_nb.study import study_variants
+    from dir_nb.study import study_plan
     if not stage.name.startswith("study@"): return [], []
-    study = params["studies"][stage.item["study"]]
-    pairs = {(d, v["method"]) for d in study.get("datasets") or params["grid"]["datasets"] for v in study_variants(study).values()}
-    return sorted(pairs), study.get("seeds") or params["train"]["seeds"]
+    variants, datasets, seeds = study_plan(stage.item["study"], root)
+    return sorted({(d, v["method"]) for d in datasets for v in variants.values()}), seeds
 
 def stage_settings(
     stage: Stage,
@@ -95,8 +94,9 @@ def stage_settings(
 ) -> dict[str, str]: # "settings:<data set>-<method>" -> digest; empty but for a study
     "Digests of the settings that a study starts from, its own variations apart."
     from dir_nb.run import run_config
+    pairs, seeds = _varied(stage, root)
+    if not pairs: return {}
     params = load_params(root)
-    pairs, seeds = _varied(stage, params)
     text = lambda d, m: json.dumps([run_config(params, d, m, s) for s in seeds], sort_keys=True)
     return {f"settings:{d}-{m}": hashlib.sha256(text(d, m).encode()).hexdigest()[:16] for d, m in pairs}
 

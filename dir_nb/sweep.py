@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'draw_settings', 'apply_setting', 'run_once', 'run_error', 'run_all', 'search_method', 'write_search',
-           'rank_settings']
+           'rank_settings', 'searched_entry']
 
 # %% ../nbs/lib/61_sweep.ipynb #c002
 import copy, hashlib, json
@@ -121,12 +121,14 @@ def search_method(
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `default_workers`
 ) -> pd.DataFrame: # method, draw, setting (JSON), dataset, seed, the columns of METRICS (infinite where training failed)
-    "Try a method's settings on every data set and seed of the search; raises `ValueError` for a method without a space."
+    "Try a method's settings on every data set and seed of the search; raises `ValueError` for a method without a space or data that is not prepared."
     from dir_nb.run import run_config
     root = Path(root or project_root())
     params = load_params(root)
     search = params["search"]
     if method not in search["spaces"]: raise ValueError(f"{method!r} has no entry below search.spaces in params.yaml: give one, {{}} for nothing to tune")
+    if lacking := [d for d in search["datasets"] if not (root / "prepared" / d).is_dir()]:
+        raise ValueError(f"{', '.join(lacking)} is not prepared here: bring it (`dir-nb data add`, `make repro`), or take it out of search.datasets in params.yaml")
     settings = draw_settings(search["spaces"][method] or {}, search["draws"], search["round"])
     keys = [(i, s, d, seed) for i, s in enumerate(settings) for d, how in search["datasets"].items() for seed in how["seeds"]]
     fixed = {d: how.get("set", {}) for d, how in search["datasets"].items()} # of the data set, for all methods and settings
@@ -138,12 +140,18 @@ def search_method(
 def write_search(
     table: pd.DataFrame, # of `search_method`
     root: Path | str | None = None, # the project
-    round: int | None = None, # of the search; None: `search.round` of params.yaml
+    params: dict | None = None, # content of params.yaml; read if None
 ) -> Path: # results/search/round_<n>/<method>.csv
-    "Keep what was tried."
-    root = Path(root or project_root())
-    if round is None: round = load_params(root)["search"]["round"]
-    return write_tables(root / "results" / "search" / f"round_{round}", **{table.method.iloc[0]: table})[0]
+    "Keep what was tried, the entry that it was compared with (entries.json) and what it was drawn from (spaces.json)."
+    root, method = Path(root or project_root()), table.method.iloc[0]
+    params = params or load_params(root)
+    search = params["search"]
+    folder = root / "results" / "search" / f"round_{search['round']}"
+    drawn = {k: search[k] for k in ("round", "draws", "datasets", "metric")} | {"space": search["spaces"][method]}
+    for name, content in (("entries", params["methods"][method]), ("spaces", drawn)):
+        path = folder / f"{name}.json"
+        write_json(path, (read_json(path) if path.is_file() else {}) | {method: content})
+    return write_tables(folder, **{method: table})[0]
 
 # %% ../nbs/lib/61_sweep.ipynb #c012
 def rank_settings(
@@ -158,3 +166,19 @@ def rank_settings(
     out = np.exp(by.assign(score=by.mean(axis=1)))
     out.insert(0, "setting", table.groupby("draw").setting.first())
     return out.sort_values("score", kind="stable").reset_index()
+
+# %% ../nbs/lib/61_sweep.ipynb #c014
+def searched_entry(
+    entry: dict, # of the method, as it stood; not changed
+    tables: Sequence[pd.DataFrame], # of `search_method`, this method, rounds that started from this entry
+    metric: str = "bmae", # column of METRICS
+    margin: float = .01, # how much better a setting must be
+) -> dict: # the entry to take
+    "The entry after a search; its own learning rate factor is multiplied by the setting's."
+    best = min((rank_settings(t, metric).iloc[0] for t in tables), key=lambda r: r.score)
+    if not best.score < 1 - margin: return copy.deepcopy(entry)
+    setting = json.loads(best.setting)
+    factor = setting.pop("lr_factor", 1.) * entry.get("train", {}).get("lr_factor", 1.)
+    found = apply_setting({"entry": entry, "train": {}}, setting)
+    train = found["entry"].get("train", {}) | found["train"] | {"lr_factor": factor}
+    return found["entry"] | {"train": train}

@@ -3,11 +3,13 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
-from project import copy_project, run
+from project import ROOT, copy_project, run
 
 from dir_nb.study import read_study, run_study
+from dir_nb.sweep import draw_settings, searched_entry
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +82,42 @@ def test_missing_data_leaves_the_numbers(project):
     lock = project / "dvc.lock"
     assert not lock.exists() or "study@faces" not in yaml.safe_load(lock.read_text())["stages"]
     with pytest.raises(ValueError, match="faces_dir"): run_study("faces", project)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "results/search").glob("round_*")), ids=lambda p: p.name)
+def test_search_is_what_its_record_says(folder):
+    """Every recorded setting follows from the recorded space and the round's seed; the first is the entry; all data sets and seeds were run."""
+    spaces, entries = (json.loads((folder / f"{name}.json").read_text()) for name in ("spaces", "entries"))
+    files = sorted(folder.glob("*.csv"))
+    assert {f.stem for f in files} == set(spaces) and set(spaces) <= set(entries)
+    for f in files:
+        table, how = pd.read_csv(f), spaces[f.stem]
+        drawn = draw_settings(how["space"] or {}, how["draws"], how["round"] if how["round"] > 1 else 0)
+        assert [json.loads(s) for s in table.groupby("draw").setting.first()] == drawn, f.stem
+        assert set(zip(table.dataset, table.seed)) == {(d, s) for d, h in how["datasets"].items() for s in h["seeds"]}
+        assert len(table) == len(drawn) * sum(len(h["seeds"]) for h in how["datasets"].values())
+
+
+def test_entries_are_what_the_search_chose():
+    """The rule of `searched_entry`, applied to every recorded round, leads from the first entries to those of params.yaml."""
+    def plain(entry, loss):  # without titles and what is the loss's default
+        defaults = {"decoder": "posterior_mean"} if loss in ("isda_r", "risda_r", "irda") else {}
+        train = {k: v for k, v in entry.get("train", {}).items() if (k, v) != ("lr_factor", 1.0)}
+        return {k: v for k, v in entry.items() if k not in ("title", "train", "loss")} | {"train": train, "loss": {k: v for k, v in entry["loss"].items() if defaults.get(k) != v}}
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    folder = ROOT / "results/search"
+    rounds = sorted(int(p.name.removeprefix("round_")) for p in folder.glob("round_*"))
+    assert rounds == [1, 2, 3, 4]
+    before = {n: json.loads((folder / f"round_{n}/entries.json").read_text()) for n in rounds}
+    changed = set()
+    for some, after in (((1,), before[2]), ((2,), params["methods"] | before[3]), ((3, 4), params["methods"])):
+        for method, entry in before[some[0]].items():
+            tables = [pd.read_csv(f) for n in some if (f := folder / f"round_{n}/{method}.csv").is_file()]
+            if not tables or method == "meta_irda":  # irda_b0 and meta_irda take irda's settings (tests/test_pipeline.py)
+                continue
+            found = searched_entry(entry, tables, params["search"]["metric"])
+            assert plain(found, method) == plain(after[method], method), (some, method)
+            if plain(found, method) != plain(entry, method):
+                changed.add((some, method))
+    assert {m for some, m in changed if some == (2,)} == {"focal_r", "bmc", "gai", "irda"}
+    assert {m for some, m in changed if some == (3, 4)} == {"lds", "irda"}

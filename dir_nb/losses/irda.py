@@ -201,7 +201,7 @@ def isotropy(
 # %% ../../nbs/lib/13_losses.irda.ipynb #c036
 PRINTED = {
     "alpha": 0.5, "beta": 0.75, "shift": "printed", "surrogate": "printed", "max_ratio": None, "isotropy": True,
-    "smoothing": "wfds_printed", "noise_sigma": 2 ** -0.5, "eta": "exponent", "eta_shrink": 0.0, "balance": "both",
+    "smoothing": "wfds_printed", "noise_sigma": 2 ** -0.5, "learnable": False, "eta": "exponent", "eta_shrink": 0.0, "balance": "both",
     "smooth_density": False, "decoder": "identity", "strength": "absolute",
 }
 
@@ -243,9 +243,9 @@ class _IRDAState(ReMSELoss):
         dim: int, # D
         n_clusters: int = 1, # K
         alpha: float = 0.0, # factor on the mean shift
-        beta: float = 0.1, # factor on the covariance; what it counts: `strength`
-        noise_sigma: float | str = "auto:0.5", # target units, 'auto:<f>' standard deviations of the training targets, or 'residual:<f>'
-        learnable: bool = False, # learn log sigma
+        beta: float = 0.05, # factor on the covariance; what it counts: `strength`
+        noise_sigma: float | str = "auto:0.3", # target units, 'auto:<f>' standard deviations of the training targets, or 'residual:<f>' (not learnable)
+        learnable: bool = True, # learn log sigma
         surrogate: str = "split", # 'exact' (Eq. 18) | 'quadrature' (the same) | 'split' (Eq. 18, for the normaliser alone) | 'expected' (Eq. 17) | 'mse' (of MSE) | 'printed' (Eq. 22) | 'printed_20' (Eq. 20)
         shift: str = "none", # 'residual' | 'printed' | 'feature' | 'none'
         max_ratio: float | None = 0.9, # s^2 at most this share of sigma^2; None (printed forms only) is no limit
@@ -255,8 +255,8 @@ class _IRDAState(ReMSELoss):
         momentum: float = 0.9, # of the statistics, per epoch
         eta: str = "exponent", # 'exponent' | 'factor'
         balance: str = "split", # 'none' | 'prior' | 'inverse' | 'both' | 'split'
-        weight_power: float = 0.5, # for 'split'
-        prior_power: float = 0.75, # for 'split'
+        weight_power: float = 0.25, # for 'split'
+        prior_power: float = 1.0, # for 'split'
         kernel: str | None = "gaussian", # window over bins, for statistics and density; None is no smoothing of either
         kernel_size: int = 5, # bins
         kernel_sigma: float = 2.0, # bins

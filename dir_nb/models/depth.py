@@ -36,30 +36,35 @@ class DepthNet(FeatureRegressor):
     def __init__(
         self,
         channels: int = 3, # C of the input
-        width: int = 32, # channels at full resolution, doubled at each level; a multiple of 8
+        width: int = 32, # channels behind the stem, doubled at each level; a multiple of 8
         levels: int = 2, # how often the resolution is halved
         hidden: int = 32, # D, length of a pixel's feature; a multiple of 8
+        stem: str = "full", # full; half: features are made at half the resolution, for a quarter of the work, and interpolated
     ):
         super().__init__(hidden)
         if width < 8 or hidden < 8 or width % 8 or hidden % 8:
             raise ValueError(f"width is {width} and hidden {hidden}: both must be positive multiples of 8, the size of a normalised group")
         if levels < 1: raise ValueError(f"levels is {levels}: at least one is needed")
+        if stem not in ("full", "half"): raise ValueError(f"stem is {stem!r}: choose full or half")
         sizes = [width * 2 ** i for i in range(levels + 1)]
-        self.levels = levels
-        self.stem = _conv(channels, width)
+        self.stride = 2 if stem == "half" else 1
+        self.multiple = self.stride * 2 ** levels
+        self.stem = _conv(channels, width, self.stride)
         self.down = nn.ModuleList(nn.Sequential(_conv(a, b, 2), _conv(b, b)) for a, b in pairwise(sizes))
         outs = [hidden, *sizes[1:-1]]  # the last step up makes the feature
         self.up = nn.ModuleList(_Up(sizes[i + 1], sizes[i], outs[i]) for i in reversed(range(levels)))
 
     def encode(
         self,
-        x: Tensor, # (N, C, H, W), any size: edges are repeated up to a multiple of 2**levels and cut off again
+        x: Tensor, # (N, C, H, W), any size: edges are repeated up to a multiple of the total stride and cut off again
     ) -> Tensor: # (N, H, W, D)
         "Feature of every pixel, not negative."
         h, w = x.shape[-2:]
-        x = self.stem(F.pad(x, (0, -w % 2 ** self.levels, 0, -h % 2 ** self.levels), mode="replicate"))
-        skips = [x]
+        x = F.pad(x, (0, -w % self.multiple, 0, -h % self.multiple), mode="replicate")
+        size = x.shape[-2:]
+        skips = [self.stem(x)]
         for down in self.down: skips.append(down(skips[-1]))
         x = skips.pop()
         for up in self.up: x = up(x, skips.pop())
+        if self.stride > 1: x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
         return x[..., :h, :w].permute(0, 2, 3, 1)

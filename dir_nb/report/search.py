@@ -68,7 +68,7 @@ def front_figure(
                 ax.plot(front[x], front[y], drawstyle="steps-post", color=colour, ls=line, marker=marker, ms=4, lw=1.4)
             title, units = titles.get(s, (s, "target"))
             ax.set_xlabel(f"{_AXES.get(x, x)}, validation ({units})"); ax.set_ylabel(f"{_AXES.get(y, y)}, validation ({units})"); ax.set_title(title, loc="left")
-        tried = data.groupby("method").setting.size() // data.groupby("method").dataset.nunique()
+        tried = data.drop_duplicates(["method", "round", "draw"]).groupby("method").size()
         handles = [Line2D([], [], color=c, ls=ls, marker=k, ms=4, label=f"{(labels or {}).get(m, name)} ({tried[m]})") for m, (name, c, ls, k) in ((m, method_style(m)) for m in methods)]
         fig.legend(handles=handles, loc="outside lower center", ncols=3, title=f"In brackets: settings tried. Settings above {wide:g} times the lowest overall error are not drawn.")
     plt.close(fig)
