@@ -123,10 +123,12 @@ def data_add(
     link: Annotated[bool, typer.Option("--link", help="Link instead of copying")] = False,
 ):
     "Check a data set, put it under data/, record it in data.dvc and params.yaml."
+    from dir_nb.data.catalog import DATASETS, dataset_loader
     from dir_nb.data.manifest import add_dataset
     if config: settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     else: settings = load_params()["datasets"].get(name, {}) if (project_root() / "params.yaml").is_file() else {}
-    typer.echo(add_dataset(name, path, settings, project_root(), link=link))
+    loader = dataset_loader(name, settings) if name in DATASETS else None
+    typer.echo(add_dataset(name, path, settings, project_root(), link=link, loader=loader))
 
 @data_app.command("show")
 def data_show(name: Annotated[str, typer.Argument(help="Id of a prepared data set")]):

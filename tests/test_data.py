@@ -25,6 +25,8 @@ CONFIGS = {
                       shots=dict(many=20, few=8), split=dict(cap=5, seeds=2)),
     "motorcycle_dir": dict(title="M", units="px", modality="dense", bins=dict(low=7, high=60, width=1), shots=dict(many=100, few=30),
                            split=dict(seeds=2, block=16, gap=8, patch=8, cap=10), input=dict(flip=True, crop=2)),
+    "stsb_dir": dict(title="S", units="points", modality="text", bins=dict(low=0, high=5, width=.1, value="left", precision="float32"),
+                     shots=dict(many=10, few=3), split=dict(seeds=2), input=dict(length=8)),
 }
 
 def sums(folder: Path) -> None:
@@ -51,6 +53,11 @@ def made_up(name: str, folder: Path) -> None:
         slope[:5] = np.inf
         Image.fromarray(rng.integers(0, 255, (100, 120, 3), dtype=np.uint8)).save(folder / "motorcycle_left.png")
         np.savez(folder / "motorcycle_disp.npz", arr_0=slope)
+    if name == "stsb_dir":
+        words = np.array("a man dog plays runs in the park two women".split())
+        for f, n in (("train_new", 600), ("dev_new", 100), ("test_new", 100)):
+            rows = [f"{i}\tg\tf\t2012\t{i}\tnone\tnone\t{f} {i} {' '.join(words[rng.integers(0, 10, 5)])}\t{i} {' '.join(words[rng.integers(0, 10, 5)])}\t{rng.integers(0, 51) / 10:.3f}" for i in range(n)]
+            (folder / f"{f}.tsv").write_text("\n".join(["index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore", *rows]) + "\n")
     sums(folder)
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -304,11 +304,13 @@ class ArrayDataset(Dataset):
 # %% ../../nbs/lib/30_data.core.ipynb #c035
 def input_spec(
     prepared: "Prepared", # an opened data set
-) -> dict[str, Any]: # `kind`, and n_features | vocab_size, length | channels, size
+) -> dict[str, Any]: # `kind`, and n_features | vocab_size, length (and vectors) | channels, size
     "What a model must know to take the inputs."
     shape, kind = prepared.inputs.shape, prepared.modality
     if kind == "tabular": return {"kind": kind, "n_features": shape[1]}
-    if kind == "text": return {"kind": kind, "vocab_size": len(prepared.vocab), "length": shape[1]}
+    if kind == "text":
+        vectors = {} if prepared.vectors is None else {"vectors": torch.from_numpy(prepared.vectors)}
+        return {"kind": kind, "vocab_size": len(prepared.vocab), "length": shape[1], **vectors}
     return {"kind": kind, "channels": shape[1], "size": list(shape[2:])}
 
 def fit_inputs(
@@ -401,6 +403,7 @@ class Prepared:
         self.grid, self.n, self.n_seeds = BinGrid.from_dict(self.meta["bins"]), self.meta["n"], self.meta["seeds"]
         self.inputs, self.targets, self.splits = self._load("inputs", "r"), self._load("targets", "r"), self._load("splits")
         self.masks = self._load("masks", "r") if (self.folder / "masks.npy").is_file() else None
+        self.vectors = self._load("vectors") if (self.folder / "vectors.npy").is_file() else None
 
     def _load(self, stem: str, mode: str | None = None) -> np.ndarray:
         try: return np.load(self.folder / f"{stem}.npy", mmap_mode=mode, allow_pickle=False)
@@ -458,6 +461,8 @@ def open_prepared(
         found.append(f"{shapes}: not n = {p.n}, seeds = {p.n_seeds}; {again}")
     if kind == "dense" and (p.masks is None or p.masks.shape != (p.n_seeds, *p.targets.shape)):
         found.append(f"dense data need masks.npy of shape (seeds, N, H, W): {again}")
+    if p.vectors is not None and (p.vectors.ndim != 2 or len(p.vectors) != len(p.vocab)):
+        found.append(f"vectors.npy is {p.vectors.shape} for {len(p.vocab)} tokens: {again}")
     if found: raise DataProblems(name, found)
     return p
 
@@ -495,6 +500,7 @@ def write_prepared(
     inputs: np.ndarray | None = None, # (N, ...); None if `inputs.npy` is in `folder` already
     masks: np.ndarray | None = None, # dense: (S, N, H, W) uint8
     vocab: Sequence[str] | None = None, # text: tokens by id
+    vectors: np.ndarray | None = None, # text: (V, E) word vectors, NaN for a token without
     **checks: Any, # `keys`, `groups`, `names`, `extra` for `check_samples`
 ) -> str: # the report
     "Check a data set and store it as the contract says; raises `DataProblems` before anything is kept."
@@ -506,6 +512,7 @@ def write_prepared(
     np.save(folder / "targets.npy", np.asarray(targets, dtype=np.float32 if dense else np.float64), allow_pickle=False)
     np.save(folder / "splits.npy", np.asarray(splits, dtype=np.uint8), allow_pickle=False)
     if masks is not None: np.save(folder / "masks.npy", np.asarray(masks, dtype=np.uint8), allow_pickle=False)
+    if vectors is not None: np.save(folder / "vectors.npy", np.asarray(vectors, dtype=np.float32), allow_pickle=False)
     if vocab is not None: write_text(folder / "vocab.txt", "".join(f"{t}\n" for t in vocab))
     write_json(folder / "meta.json", {**meta, "n": len(targets), "seeds": len(splits)})
     prepared = Prepared(folder)

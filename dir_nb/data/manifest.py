@@ -8,7 +8,7 @@ __all__ = ['DEFAULTS', 'read_manifest', 'unpacked', 'decode_image', 'store_image
 
 # %% ../../nbs/lib/38_data.manifest.ipynb #c002
 import csv, hashlib, importlib.util, io, os, re, shutil, subprocess, sys, tarfile, tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -239,16 +239,20 @@ def add_dataset(
     config: dict[str, Any], # settings; model and train get defaults by modality
     root: Path | str | None = None, # project; found from the working folder if None
     link: bool = False, # link the folder instead of copying it; DVC then does not store it
+    loader: Callable[[str, dict, Path], str] | None = None, # what prepares it; None = `prepare_manifest`
 ) -> str: # the report
     "Check a data set, put it under data/<name>, hand it to DVC and enter it in params.yaml; running it twice changes nothing."
     root, path = Path(root or project_root()), Path(path)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name): raise ValueError(f"{name!r} is no data set id: use lower-case letters, digits, _")
     need_dvc()
     if not path.is_dir(): raise ValueError(f"{path} is not a folder: give the folder that holds the manifest")
-    lacking = [k for k in ("manifest", "modality") if k not in config]
+    lacking = [k for k in ("manifest",) * (loader in (None, prepare_manifest)) + ("modality",) if k not in config]
     if lacking: raise ValueError(f"settings of {name} lack {_some(lacking)}: add them")
     config = {**DEFAULTS.get(config["modality"], {}), **config}
-    with tempfile.TemporaryDirectory() as d: report = prepare_manifest(name, config, d, raw=path)
+    with tempfile.TemporaryDirectory() as d: # nothing is kept of data with problems
+        (Path(d) / "data").mkdir()
+        (Path(d) / "data" / name).symlink_to(path.resolve(), target_is_directory=True)
+        report = (loader or prepare_manifest)(name, config, Path(d))
     _place(path, root / "data" / name, link)
     dvc_add(root)
     register(name, config, root)

@@ -21,6 +21,7 @@ from ..suggest import suggest
 MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
     "mlp": ("tabular", "dir_nb.models.mlp", "MLP"),
     "text": ("text", "dir_nb.models.text", "TextRegressor"),
+    "pair": ("text", "dir_nb.models.pairs", "PairRegressor"),
     "resnet": ("image", "dir_nb.models.resnet", "ResNet"),
     "depth": ("dense", "dir_nb.models.depth", "DepthNet"),
 }
@@ -35,7 +36,7 @@ def model_module(
 # %% ../../nbs/lib/49_models.catalog.ipynb #c007
 def build_model(
     config: Mapping[str, Any], # {"name": id, option: value, ...}
-    input_spec: Mapping[str, Any], # of the data set: kind, and n_features | vocab_size, length | channels, size
+    input_spec: Mapping[str, Any], # of the data set: kind, and n_features | vocab_size, length (and vectors) | channels, size
 ) -> FeatureRegressor:
     "Make the model `config` names for inputs like `input_spec`; raises `ValueError` for an unknown name or option, or another kind of input."
     options = dict(config)
@@ -43,10 +44,11 @@ def build_model(
     cls, kind = getattr(importlib.import_module(model_module(name)), MODELS[name][2]), input_spec.get("kind")
     if cls.modality != kind:
         raise ValueError(f"model {name!r} reads {cls.modality} inputs, the data set's are {kind!r}{suggest(None, [k for k, m in MODELS.items() if m[0] == kind])}")
-    known = [p for p in inspect.signature(cls.__init__).parameters if p != "self" and p not in cls.spec_keys]
+    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", *cls.spec_keys, *cls.spec_optional)]
     for key in options:
         if key not in known: raise ValueError(f"model {name!r} has no option {key!r}{suggest(key, known)}")
-    return cls(**{k: input_spec[k] for k in cls.spec_keys}, **options)
+    given = {k: input_spec[k] for k in cls.spec_keys} | {k: input_spec[k] for k in cls.spec_optional if k in input_spec}
+    return cls(**given, **options)
 
 # %% ../../nbs/lib/49_models.catalog.ipynb #c011
 def example_batch(

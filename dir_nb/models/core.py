@@ -17,6 +17,7 @@ class FeatureRegressor(nn.Module):
     "Base of all models: `encode` makes the feature, `head` the prediction $\\hat y = w^\\top z + w_0$ (Yang et al. 2021, Sec. 3)."
     modality: str = "" # the kind of input: tabular, text, image or dense
     spec_keys: tuple[str, ...] = () # constructor arguments that come from the data set's `input_spec`
+    spec_optional: tuple[str, ...] = () # likewise, of those that it may lack
 
     def __init__(
         self,
