@@ -131,7 +131,7 @@ class Method(TrainHooks):
     def phases(self, config: TrainConfig) -> list[Phase]:
         if self.norms is None: return super().phases(config)
         main, tune = self.norms.plan(config.epochs)
-        return [Phase("main", main), Phase("tune", tune, {"lr": self.norms.tune_lr * config.lr, "schedule": "constant"}, self.norms.split)]
+        return [Phase("main", main), Phase("tune", tune, {"lr": self.norms.tune_lr * config.lr, "schedule": "constant"}, self.norms.split, self.norms.start, self.norms.keep == "tuned")]
 
     @torch.no_grad()
     def enter(self, phase: Phase, run: Any) -> None:

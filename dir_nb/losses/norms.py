@@ -181,12 +181,16 @@ class NormSchedule(nn.Module):
         reduction: str = "sum", # of phase 3's term over labels: 'sum' | 'mean'
         majority: int = 100, # labels with more training samples keep their norm
         split: str = "train", # of phase 3: 'train' | 'val' (a leak, to show its size)
+        fit_counts: bool = True, # whether phase 2 takes epochs from phase 1, though it trains no network
+        start: str = "last", # weights phase 3 begins from: 'last' | 'best' (the epoch of phase 1 that validation would choose)
+        keep: str = "any", # which epoch validation may choose: 'any' | 'tuned' (one of phase 3, where there is one)
     ):
         super().__init__()
-        for name, value, known in (("how", how, FITS), ("reduction", reduction, ("sum", "mean")), ("split", split, ("train", "val"))): _check(name, value, known)
+        for name, value, known in (("how", how, FITS), ("reduction", reduction, ("sum", "mean")), ("split", split, ("train", "val")), ("start", start, ("last", "best")), ("keep", keep, ("any", "tuned"))): _check(name, value, known)
         if min(fit_share, tune_share) < 0 or fit_share + tune_share >= 1: raise ValueError(f"fit_share={fit_share}, tune_share={tune_share}: give shares from 0, together below 1")
         self.order = NormOrderLoss(alpha, beta, temperature, direction, scale, distance)
         self.fit_share, self.tune_share, self.how, self.tune_lr, self.gamma, self.reduction, self.majority, self.split = fit_share, tune_share, how, tune_lr, gamma, reduction, majority, split
+        self.fit_counts, self.start, self.keep = fit_counts, start, keep
         self.tune_from, self.fit_epochs = math.inf, 0 # set by `plan`
         self.register_buffer("values", values.detach().clone().float(), persistent=False)
         self.register_buffer("counts", torch.as_tensor(counts).detach().clone(), persistent=False)
@@ -194,10 +198,10 @@ class NormSchedule(nn.Module):
         self.register_buffer("line", torch.full((2,), math.nan, dtype=torch.float64))
 
     def plan(self, epochs: int) -> tuple[int, int]: # epochs of the network: main, fine-tuning
-        "Share out the epochs; raises `ValueError` if none is left for phase 1."
-        tune = round(self.tune_share * epochs)
-        self.fit_epochs = round(self.fit_share * epochs) if tune else 0
-        main = epochs - tune - self.fit_epochs
+        "Share out the epochs, at least one for each phase with a share; raises `ValueError` if none is left for phase 1."
+        tune, fit = (max(1, round(share * epochs)) if share and self.tune_share else 0 for share in (self.tune_share, self.fit_share))
+        self.fit_epochs = fit
+        main = epochs - tune - (fit if self.fit_counts else 0)
         if main < 1: raise ValueError(f"{epochs} epochs leave none for phase 1: give more, or smaller shares")
         self.tune_from = main if tune else math.inf
         return main, tune

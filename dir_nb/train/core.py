@@ -125,6 +125,8 @@ class Phase:
     epochs: int
     change: dict = field(default_factory=dict) # settings of `TrainConfig` that differ: lr, optimizer, weight_decay, schedule
     split: str = "train" # whose samples it trains on
+    start: str = "last" # weights to begin from: last, or best (the epoch that validation would choose so far)
+    fresh: bool = False # only epochs from here on can be chosen
 
 def phase_of(
     phases: list[Phase],
@@ -347,6 +349,23 @@ class Trainer:
         if self.step is None: self.step, self.optimizer = self.fabric.setup(StepModule(self.model, self.method), optimizer)
         else: self.optimizer = self.fabric.setup_optimizers(optimizer)
 
+    def border(self, phase: Phase) -> None:
+        "From the phase before to this one."
+        if phase.start == "best": self.load_best()
+        if phase.fresh: self.state.best, self.state.best_epoch = float("inf"), -1
+        self.begin(phase)
+
+    def best_path(self, epoch: int) -> Path: # of the state chosen up to an epoch; another where choosing began anew, so that a border can be passed again
+        anew, first = 0, 0
+        for phase in self.phases:
+            anew += phase.fresh and first <= epoch
+            first += phase.epochs
+        return self.folder / f"best{anew or ''}.ckpt"
+
+    def load_best(self) -> None:
+        "Take the state of the epoch chosen so far."
+        for name, part in (("model", self.model), ("method", self.method)): part.load_state_dict(self.best[name])
+
     def loader(self, data: Any, batch_size: int, shuffle: bool = False) -> DataLoader:
         "This process's share of a split."
         f = self.fabric
@@ -392,7 +411,7 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
     if score < run.state.best:
         run.state.best, run.state.best_epoch = score, epoch
         run.best = {k: copy.deepcopy(v.state_dict()) for k, v in (("model", run.model), ("method", run.method))}
-        if run.folder: save_atomic(run.fabric, run.folder / "best.ckpt", run.best | {"key": run.key})
+        if run.folder: save_atomic(run.fabric, run.best_path(epoch), run.best | {"key": run.key})
 
 # %% ../../nbs/lib/50_train.core.ipynb #c027
 def plain_training(
@@ -418,7 +437,7 @@ def resume_run(run: Trainer) -> bool:
     run.state = FitState(**saved["state"])
     if (phase := phase_of(run.phases, run.state.epoch - 1)[0]) is not run.phases[0]: run.begin(phase) # the optimizer that was saved is that of the epoch before
     for name in ("model", "method", "optimizer", "scheduler"): getattr(run, name).load_state_dict(saved[name])
-    run.best = {k: v for k, v in load_checkpoint(run.folder / "best.ckpt").items() if k != "key"}
+    run.best = {k: v for k, v in load_checkpoint(run.best_path(run.state.epoch - 1)).items() if k != "key"}
     return True
 
 # %% ../../nbs/lib/50_train.core.ipynb #c030
@@ -437,7 +456,7 @@ def fit(
         seed_epoch(run.seed, epoch)
         phase, first = phase_of(run.phases, epoch)
         if epoch == first:
-            if epoch: run.begin(phase)
+            if epoch: run.border(phase)
             run.method.enter(phase, run)
         loader = loaders[phase.split]
         loader.order.set_epoch(epoch)
@@ -448,7 +467,7 @@ def fit(
         if run.state.epoch % run.config.checkpoint_every == 0 or run.state.epoch == last: save_run(run)
         bar.update(); bar.set_postfix({f"val {run.config.select}": f"{run.state.history[-1][f'val_all_{run.config.select}']:.3f}"})
     bar.close()
-    for name, part in (("model", run.model), ("method", run.method)): part.load_state_dict(run.best[name])
+    run.load_best()
     return run
 
 def trace_arrays(
