@@ -102,7 +102,8 @@ class Method(TrainHooks):
         return self.loss.report() if hasattr(self.loss, "report") else {}
 
     def trace(self) -> dict[str, Tensor]:
-        return self.loss.trace() if hasattr(self.loss, "trace") else {}
+        own = self.loss.trace() if hasattr(self.loss, "trace") else {}
+        return own if self.norms is None else own | self.norms.trace()
 
     def calibrate(self, feat: Tensor, bins: Tensor, epoch: int) -> Tensor:
         if self.norms is not None: self._raw = feat, epoch
@@ -119,9 +120,10 @@ class Method(TrainHooks):
     def observe(self, pred: Tensor, feat: Tensor, target: Tensor, bins: Tensor) -> None:
         if self.fds is not None: self.fds.update(feat, bins)
         if hasattr(self.loss, "update"): self.loss.update(pred, feat, target)
+        if self.norms is not None: self.norms.update(feat, bins)
 
     def end_epoch(self, epoch: int, fabric: Fabric | None = None) -> None:
-        for part in (self.fds, self.loss):
+        for part in (self.fds, self.loss, self.norms):
             if fabric is not None and hasattr(part, "all_reduce"): part.all_reduce(fabric)
             if hasattr(part, "end_epoch"): part.end_epoch(epoch)
 

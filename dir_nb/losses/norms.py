@@ -8,6 +8,7 @@ __all__ = ['DIRECTIONS', 'DISTANCES', 'SCALES', 'FITS', 'label_norms', 'norm_ord
 
 # %% ../../nbs/lib/19_losses.norms.ipynb #c002
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -196,6 +197,8 @@ class NormSchedule(nn.Module):
         self.register_buffer("counts", torch.as_tensor(counts).detach().clone(), persistent=False)
         self.register_buffer("wanted", torch.full((len(self.values),), math.nan))
         self.register_buffer("line", torch.full((2,), math.nan, dtype=torch.float64))
+        self.register_buffer("seen", torch.zeros(2, len(self.values), dtype=torch.float64), persistent=False) # samples and sum of norms of the epoch
+        self.register_buffer("norm", torch.full((len(self.values),), math.nan, dtype=torch.float64))
 
     def plan(self, epochs: int) -> tuple[int, int]: # epochs of the network: main, fine-tuning
         "Share out the epochs, at least one for each phase with a share; raises `ValueError` if none is left for phase 1."
@@ -215,6 +218,24 @@ class NormSchedule(nn.Module):
         values = self.values.to(norm.device)
         self.line.copy_(fit_norm_line(values[known], norm[known], self.fit_epochs, self.how))
         self.wanted.copy_(torch.where(known, norm.to(self.wanted), line_norms(self.line.to(norm.device), values).to(self.wanted)))
+
+    def update(self, feat: Tensor, bins: Tensor) -> None: # (N, D) raw features, (N,)
+        "Follow the norms through the epoch."
+        norm = torch.linalg.vector_norm(feat.float(), dim=1).double()
+        self.seen.index_add_(1, bins, torch.stack([torch.ones_like(norm), norm]))
+
+    def all_reduce(self, fabric: Any) -> None:
+        "Join the epoch's norms of all processes."
+        self.seen.copy_(fabric.all_reduce(self.seen, reduce_op="sum"))
+
+    def end_epoch(self, epoch: int) -> None:
+        "Norm of every label in the epoch; NaN for labels without samples."
+        self.norm.copy_(self.seen[1] / self.seen[0])
+        self.seen.zero_()
+
+    def trace(self) -> dict[str, Tensor]: # norm, wanted: (B,) each
+        "The labels' norms in the epoch's batches, and what phase 3 wants of them."
+        return {"norm": self.norm, "wanted": self.wanted}
 
     def forward(self,
         feat: Tensor, # (N, D) raw features
