@@ -80,17 +80,19 @@ def make_trainer(
 @torch.no_grad()
 def training_features(
     trainer: Trainer, # fitted
-) -> tuple[FeatureStats, FeatureStats]: # mean and variance of each bin's features, and of its undecoded predictions g
+) -> tuple[FeatureStats, FeatureStats]: # mean and variance of each bin's features; and of (g, undecoded; the feature's norm; the decoded prediction's absolute error)
     "Statistics of the training split under the final model, nothing dropped or augmented."
     model, view = trainer.model, trainer.view
-    stats, out = (FeatureStats(view.grid.n_bins, d, covariance="diagonal").to(trainer.fabric.device) for d in (model.feat_dim, 1))
+    stats, out = (FeatureStats(view.grid.n_bins, d, covariance="diagonal").to(trainer.fabric.device) for d in (model.feat_dim, 3))
     model.eval()
     for x, target in plain_training(trainer):
         feat = model.encode(x).float().flatten(0, -2)
         keep = torch.isfinite(target.flatten())
-        feat, bins = feat[keep.to(feat.device)], view.grid.index(target.flatten()[keep], check=False).to(feat.device)
+        feat, label = feat[keep.to(feat.device)], target.flatten()[keep]
+        bins, pred = view.grid.index(label, check=False).to(feat.device), model.head(feat)
+        off = trainer.method.decode(pred) - label.to(pred).unsqueeze(1)
         stats.update(feat, bins)
-        out.update(model.head(feat), bins)
+        out.update(torch.cat([pred, torch.linalg.vector_norm(feat, dim=1, keepdim=True), off.abs()], 1), bins)
     for s in (stats, out): s.end_epoch()
     return stats, out
 
@@ -149,7 +151,7 @@ def write_results(
     save_model(trainer, config, folder / "model.safetensors")
     stats, out = training_features(t)
     # w' Sigma w is the variance of g: the features' variances alone do not give it
-    arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var, "pred_mean": out.mean[:, 0], "pred_var": out.var[:, 0]}
+    arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var} | {f"{k}_{m}": getattr(out, m)[:, i] for i, k in enumerate(("pred", "norm", "error")) for m in ("mean", "var")}
     if t.state.traces: np.savez(folder / "traces.npz", **trace_arrays(t.state.traces))
     if t.method.fds is not None: arrays |= {"smoothed_mean": t.method.fds.smoothed_mean, "smoothed_var": t.method.fds.smoothed_var}
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})

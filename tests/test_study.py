@@ -8,6 +8,7 @@ import pytest
 import yaml
 from project import ROOT, copy_project, run
 
+from dir_nb.analysis.norms import norm_table
 from dir_nb.study import read_study, run_study
 from dir_nb.sweep import draw_settings, searched_entry
 
@@ -121,3 +122,24 @@ def test_entries_are_what_the_search_chose():
                 changed.add((some, method))
     assert {m for some, m in changed if some == (2,)} == {"focal_r", "bmc", "gai", "irda"}
     assert {m for some, m in changed if some == (3, 4)} == {"lds", "irda"}
+
+
+def test_norms_that_training_left(project):
+    """What a run stored of its norms is what its model gives, and a loop over labels."""
+    script = """
+import json
+from dir_nb.analysis.norms import training_norms
+from dir_nb.run import load_model, plain_training
+trainer = load_model("runs/abalone_dir/l1/s0/model.safetensors", ".")
+found = training_norms(trainer)
+(x, y), = plain_training(trainer) if len(trainer.view.train) <= 1024 else [tuple(v for v in trainer.view.train[:][:2])]
+feat = trainer.model.encode(x).detach()
+keep = y == 9.0
+print(json.dumps({"norm": found["norm"].tolist(), "mae": found["mae"].tolist(), "nine": [feat[i].square().sum().sqrt().item() for i in keep.nonzero().flatten()]}))
+"""
+    got = json.loads(run(project, sys.executable, "-c", script).stdout)
+    table = norm_table(project / "runs/abalone_dir/l1/s0").set_index("bin")
+    np.testing.assert_allclose(table.norm, np.array(got["norm"])[table.index], rtol=1e-5)
+    np.testing.assert_allclose(table.train_mae, np.array(got["mae"])[table.index], rtol=1e-5)
+    assert table[table.value == 9].norm.item() == pytest.approx(np.mean(got["nine"]), rel=1e-5)
+    assert table[table.value == 9].norm_std.item() == pytest.approx(np.std(got["nine"]), rel=1e-3)

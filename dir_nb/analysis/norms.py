@@ -8,30 +8,33 @@ __all__ = ['training_norms', 'norm_table', 'kendall', 'monotone_residual', 'diso
 # %% ../../nbs/lib/63_analysis.norms.ipynb #c002
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
-from torch import Tensor
 
 from ..collect import REGIONS, read_bins
-from ..paths import project_root
-from ..run import load_model, plain_training
-from ..train.core import Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dir_nb.train.core import Trainer
 
 # %% ../../nbs/lib/63_analysis.norms.ipynb #c007
-@torch.no_grad()
 def training_norms(
-    trainer: Trainer, # fitted
-) -> dict[str, Tensor]: # count, norm, norm_var, mae, bias: (B,); proto: (B, D); float64, NaN for empty bins
+    trainer: "Trainer", # fitted
+) -> "dict[str, Tensor]": # count, norm, norm_var, mae, bias: (B,); proto: (B, D); float64, NaN for empty bins
     "Per bin, over the training split as it is (nothing dropped, flipped or cropped): mean and variance of the features' norm, mean feature, error of the decoded prediction. Source: Frobenius-norm paper, public code `per_label_frobenius_norm`."
+    import torch # here, as tables and figures of finished runs need none of it
+
+    from dir_nb.train.core import plain_training
     model, view = trainer.model.eval(), trainer.view
-    n_bins = view.grid.n_bins
-    total = torch.zeros(n_bins, 5 + model.feat_dim, dtype=torch.float64)
+    total = torch.zeros(view.grid.n_bins, 5 + model.feat_dim, dtype=torch.float64)
     for x, target in plain_training(trainer):
-        feat = model.encode(x).float().flatten(0, -2)
-        off = trainer.method.decode(model.head(feat)).flatten().cpu() - target.flatten()
+        with torch.no_grad():
+            feat = model.encode(x).float().flatten(0, -2)
+            off = trainer.method.decode(model.head(feat)).flatten().cpu() - target.flatten()
         keep = torch.isfinite(off)
         feat, off = feat.cpu()[keep].double(), off[keep].double()
         norm = torch.linalg.vector_norm(feat, dim=1)
@@ -42,15 +45,14 @@ def training_norms(
 
 def norm_table(
     folder: Path | str, # of a finished run
-    root: Path | str | None = None, # the project, for the prepared data
 ) -> pd.DataFrame: # dataset, method, seed, bin, value, region, train_count, norm, norm_std, train_mae, test_mae, test_n
-    "Norm and errors of every bin with training samples, of a run of any method; raises `FileNotFoundError` without a model."
-    folder, root = Path(folder), Path(root or project_root())
+    "Norm and errors of every bin with training samples, of a run of any method, from what training left; raises `FileNotFoundError` for a folder without results."
+    folder = Path(folder)
     dataset, method, seed = folder.parts[-3:]
-    found = training_norms(load_model(folder / "model.safetensors", root))
+    with np.load(folder / "feature_stats.npz", allow_pickle=False) as z: found = dict(z)
     table = read_bins(folder, {"dataset": dataset, "method": method, "seed": int(seed.removeprefix("s"))}).rename(columns={"mae": "test_mae", "n": "test_n"}).drop(columns="bias")
-    table = table.assign(norm=found["norm"], norm_std=found["norm_var"].sqrt(), train_mae=found["mae"])
-    return table[found["count"].numpy() > 0].reset_index(drop=True)
+    table = table.assign(norm=found["norm_mean"], norm_std=np.sqrt(found["norm_var"]), train_mae=found["error_mean"])
+    return table[found["count"] > 0].reset_index(drop=True)
 
 # %% ../../nbs/lib/63_analysis.norms.ipynb #c009
 def kendall(
