@@ -17,6 +17,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from ..bins import count_thirds
@@ -137,7 +138,7 @@ def trace_figure(
                 ax.set_ylim(bottom=0)
             row[0].set_ylabel(titles.get(name, name))
         for ax, s in zip(axes[0], sets): ax.set_title(data[data.dataset == s].title.iloc[0], loc="left")
-        for ax in axes[-1]: ax.set_xlabel("epoch")
+        for ax in axes[-1]: ax.set_xlabel("epoch"); ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         handles = [Line2D([], [], color=c, label=PARTS[p]) for p, c in (("head", BLUE), ("tail", VERMILLION))]
         handles += [Line2D([], [], color=BLACK, ls=ls, label=method_style(m)[0] + (" (Eq. 24)" if m == "irda" else " (learnt)")) for m, ls in lines.items()]
         fig.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=2.6)

@@ -164,13 +164,14 @@ def arrow_figure(
     labels, sets = data.drop_duplicates("method").set_index("method").label, data.drop_duplicates("dataset").set_index("dataset").title
     looks = dict(zip(sets.index, itertools.cycle(((BLUE, "o"), (VERMILLION, "s"), (GREEN, "D"), (BLACK, "^")))))
     with style():
-        fig, axes = plt.subplots(1, 4, figsize=(7.4, .38 * len(labels) + 1.5), sharey=True)
+        fig, axes = plt.subplots(1, 4, figsize=(7.4, (.2 + .1 * len(sets)) * len(labels) + 1.5), sharey=True)
         for ax, (column, c) in zip(axes, data.groupby("column", sort=False)):
             for i, (_, rows) in enumerate(c.groupby("method", sort=False)):
                 for k, r in enumerate(rows.itertuples()):
                     colour, marker = looks[r.dataset]
-                    ax.errorbar(r.change, i + .2 * (2 * k - len(rows) + 1), xerr=[[r.change - r.low], [r.high - r.change]], color=colour, marker=marker, ls="", ms=4, lw=1.1)
+                    ax.errorbar(r.change, i + .6 * ((k + .5) / len(rows) - .5), xerr=[[r.change - r.low], [r.high - r.change]], color=colour, marker=marker, ls="", ms=4, lw=1.1)
                 ax.text(1.02, i, rows.printed.iloc[0].replace("-", "–"), transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+            for i in range(1, len(labels), 2): ax.axhspan(i - .5, i + .5, color="#f2f2f2", lw=0)
             ax.axvline(1, color=BLACK, lw=.8); ax.set_title(column.capitalize(), loc="left"); ax.set_xlabel(_MEANING[column], fontsize=7.5)
             ax.xaxis.set_major_locator(MaxNLocator(4)); ax.tick_params(axis="x", labelsize=7.5); ax.tick_params(axis="y", length=0)
         axes[0].set_yticks(range(len(labels)), labels); axes[0].set_ylim(len(labels) - .5, -.5)
