@@ -164,5 +164,5 @@ def build_method(
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["fds"].items()}
         fds = importlib.import_module("dir_nb.fds").FDS(view.grid.n_bins, dim, **settings)
     norms = None
-    if entry.get("norms") is not None: norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **entry["norms"])
+    if entry.get("norms") is not None: norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **{"unit": view.target_std} | entry["norms"])
     return Method(build_loss(entry["loss"], view, dim), build_weights(entry.get("weights"), view), fds, entry.get("sigma_lr"), norms)

@@ -185,13 +185,15 @@ class NormSchedule(nn.Module):
         fit_counts: bool = True, # whether phase 2 takes epochs from phase 1, though it trains no network
         start: str = "last", # weights phase 3 begins from: 'last' | 'best' (the epoch of phase 1 that validation would choose)
         keep: str = "any", # which epoch validation may choose: 'any' | 'tuned' (one of phase 3, where there is one)
+        relative: bool = False, # phase 3's distances in units of the mean wanted norm, and all terms times `unit`: then factors mean the same on any data
+        unit: float = 1.0, # of the base loss: the targets' standard deviation for an absolute error; `relative` only
     ):
         super().__init__()
         for name, value, known in (("how", how, FITS), ("reduction", reduction, ("sum", "mean")), ("split", split, ("train", "val")), ("start", start, ("last", "best")), ("keep", keep, ("any", "tuned"))): _check(name, value, known)
         if min(fit_share, tune_share) < 0 or fit_share + tune_share >= 1: raise ValueError(f"fit_share={fit_share}, tune_share={tune_share}: give shares from 0, together below 1")
         self.order = NormOrderLoss(alpha, beta, temperature, direction, scale, distance)
         self.fit_share, self.tune_share, self.how, self.tune_lr, self.gamma, self.reduction, self.majority, self.split = fit_share, tune_share, how, tune_lr, gamma, reduction, majority, split
-        self.fit_counts, self.start, self.keep = fit_counts, start, keep
+        self.fit_counts, self.start, self.keep, self.relative, self.unit = fit_counts, start, keep, relative, unit if relative else 1.
         self.tune_from, self.fit_epochs = math.inf, 0 # set by `plan`
         self.register_buffer("values", values.detach().clone().float(), persistent=False)
         self.register_buffer("counts", torch.as_tensor(counts).detach().clone(), persistent=False)
@@ -244,5 +246,6 @@ class NormSchedule(nn.Module):
     ) -> Tensor: # scalar
         "The epoch's phase's term."
         labels = self.values[bins]
-        if epoch < self.tune_from: return self.order(feat, labels) if self.order.beta else feat.new_zeros(())
-        return self.gamma * norm_target_loss(feat, labels, self.wanted[bins], self.reduction)
+        if epoch < self.tune_from: return self.unit * self.order(feat, labels) if self.order.beta else feat.new_zeros(())
+        off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction)
+        return self.unit * self.gamma * (off / self.wanted.nanmean().square() if self.relative else off)
