@@ -15,7 +15,7 @@ from project import ROOT, copy_project, metrics, repro, run
 
 from dir_nb.losses.irda import PRINTED
 from dir_nb.paths import load_params
-from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, sources_file, stage_modules, stage_settings, stages
+from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, shown, sources_file, stage_modules, stage_settings, stages
 from dir_nb.provenance import import_closure
 from dir_nb.study import read_study, study_variants
 
@@ -40,6 +40,26 @@ def test_lock_is_complete():
     """The lock is installed without looking for dependencies: it has to hold all of them."""
     found = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
+
+
+def test_what_shows_titles_depends_on_them():
+    """Notebooks that name data sets or methods depend on sources/titles.json, which holds no setting that a number depends on."""
+    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    seen = 0
+    for stage in stages(ROOT):
+        if not stage.notebook or not stage.notebook.startswith("nbs/reports/"): continue
+        text = (ROOT / stage.notebook).read_text()
+        if any(f"{name}(" in text for name in ("dataset_titles", "method_titles", "dataset_entry")):
+            assert "sources/titles.json" in spec[stage.name.split("@")[0]]["deps"], stage.name
+            seen += 1
+    assert seen > 10
+    params = load_params(ROOT)
+    found = shown(params)
+    assert found["datasets"]["abalone_dir"] == {"title": "Abalone-DIR", "units": "rings", "modality": "tabular"}
+    assert found["methods"].keys() == params["methods"].keys() and found["methods"]["irda"] == "IRDA"
+    params["methods"]["irda"]["loss"]["beta"] = 0.9
+    params["datasets"]["abalone_dir"]["train"]["lr"] = 1.0
+    assert shown(params) == found
 
 
 def test_studies_are_what_params_says():
