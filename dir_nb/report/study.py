@@ -27,14 +27,16 @@ from ..study import TABLE2_MEASURES
 # %% ../../nbs/lib/76_report.study.ipynb #c005
 def variant_table(
     study: pd.DataFrame, # of `run_study`
-    control: str, # the variant that the others are compared with
+    control: str | Mapping[str, str], # the variant that the others are compared with; or variant -> its own
     metric: str = "mae",
     titles: Mapping[str, tuple[str, str]] | None = None, # data set -> title and units
 ) -> pd.DataFrame: # as `difference_table`, and label, group: of the variant
     "Paired differences of a study's variants to its control, in their order; raises `ValueError` for an unknown control."
     names = list(dict.fromkeys(study.method))
-    if control not in names: raise ValueError(f"control={control!r} is not among the variants {names}")
-    table = difference_table(study, [(m, control) for m in names if m != control], metric, titles)
+    pairs = [(m, control) for m in names if m != control] if isinstance(control, str) else list(control.items())
+    for name in [control] if isinstance(control, str) else [n for pair in pairs for n in pair]:
+        if name not in names: raise ValueError(f"control={name!r} is not among the variants {names}")
+    table = difference_table(study, pairs, metric, titles)
     about = study.drop_duplicates("method").set_index("method")
     return table.assign(label=table.method.map(about.title), group=table.method.map(about.group))
 
