@@ -176,7 +176,7 @@ def _cost(method: str) -> Callable[[Evidence], tuple[str, str]]:
         return "holds" if (s.extra < .05).all() else "does not hold", f"beyond vanilla's step: {text}"
     return check
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c0c0
+# %% ../../nbs/lib/78_report.claims.ipynb #c016
 def _spread(mine: str, base: str) -> Callable[[Evidence], tuple[str, str]]:
     "Variance of the predictions within a bin (w' Sigma w of the training features), mean over bins."
     def check(e: Evidence) -> tuple[str, str]:
@@ -217,7 +217,7 @@ def _not_here(what: str) -> Callable[[Evidence], tuple[str, str]]:
     "A claim about what is not embedded or not implemented."
     return lambda e: ("cannot be tested here", what)
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c017
+# %% ../../nbs/lib/78_report.claims.ipynb #c018
 _RUNS = "table@<data set>"
 _RIVALS = (("l1", "vanilla"), ("mse", "MSE"), ("lds", "LDS"), ("fds", "FDS"), ("bmc", "BMC"), ("gai", "GAI"))
 CLAIMS = (
@@ -268,7 +268,7 @@ CLAIMS = (
     Claim("Sec. 4.4.1", "SMOTER and SMOGN are the worst; SupCR and RankSim the best of the others", "-", check=_not_here("methods not implemented yet"), stage=""),
 )
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c019
+# %% ../../nbs/lib/78_report.claims.ipynb #c020
 _CAPTION = ("Claims of the IRDA paper (Zhu and Wu) and what our data says: change of MAE, where nothing else is named, with 95 % interval over {seeds} seeds, mean over data sets (each in brackets). p: paired t-test over seeds, "
             "corrected for all {n} comparisons (Benjamini-Yekutieli); checks without p are uncorrected. Faces: one split, seeds differ in the training alone. Verdicts by rules (notebook 78_report.claims).")
 
