@@ -114,8 +114,9 @@ def write_study(
     table: pd.DataFrame, # of `run_study`
     root: Path | str | None = None, # the project
 ) -> Path: # results/studies/<study>.csv
-    "Keep a study's numbers, every digit."
-    return write_tables(Path(root or project_root()) / "results" / "studies", **{table.study.iloc[0]: table})[0]
+    "Keep a study's numbers, every digit; a column per metric, as what a variant sets is long and stands in every row."
+    wide = table.set_index([*table.columns.drop("value")]).value.unstack("metric", sort=False).reset_index()
+    return write_tables(Path(root or project_root()) / "results" / "studies", **{table.study.iloc[0]: wide})[0]
 
 def read_study(
     study: str, # id
@@ -124,5 +125,7 @@ def read_study(
     "A study's numbers; raises `ValueError` if it was not run."
     path = Path(root or project_root()) / "results" / "studies" / f"{study}.csv"
     if not path.is_file(): raise ValueError(f"{path} is missing: `make studies` makes it")
-    table = read_csv(path)
+    wide = read_csv(path)
+    keys = [*wide.columns[:wide.columns.get_loc("n") + 1]]
+    table = wide.melt(keys, var_name="metric", ignore_index=False).sort_index(kind="stable", ignore_index=True)[[*keys[:-1], "metric", "value", "n"]]
     return table.assign(group=table.group.astype(object).fillna("")) # an empty cell is no group here, and elsewhere a missing value
