@@ -42,7 +42,8 @@ def component_modules(
         if key not in ENTRY_KEYS: raise ValueError(f"a method has no {key!r}{suggest(key, ENTRY_KEYS)}")
     name = entry.get("loss", {}).get("name")
     if name not in LOSSES: raise ValueError(f"the loss {name!r} is unknown{suggest(name, LOSSES)}")
-    return [LOSSES[name][0], *(PARTS[key] for key in PARTS if entry.get(key) is not None)]
+    found = [LOSSES[name][0], *(PARTS[key] for key in PARTS if entry.get(key) is not None)]
+    return [*found, PARTS["weights"]] if (entry.get("norms") or {}).get("tune_weights") and PARTS["weights"] not in found else found
 
 # %% ../nbs/lib/51_methods.ipynb #c008
 def build_loss(
@@ -111,11 +112,11 @@ class Method(TrainHooks):
 
     def objective(self, pred: Tensor, feat: Tensor, target: Tensor, bins: Tensor, head: nn.Linear) -> Tensor:
         weight = None if self.bin_weights is None else self.bin_weights[bins]
-        more = {"feat": feat, "head": (head.weight[0], head.bias[0])} if getattr(self.loss, "uses_features", False) else {}
-        loss = self.loss(pred, target, weight, **more)
-        if self.norms is None: return loss
-        (raw, epoch), self._raw = self._raw, None
-        return loss + self.norms(raw, bins, epoch)
+        linear = head.weight[0], head.bias[0]
+        (raw, epoch), self._raw = self._raw or (None, 0), None
+        if self.norms is not None and weight is None: weight = self.norms.weight(bins, epoch)
+        loss = self.loss(pred, target, weight, **({"feat": feat, "head": linear} if getattr(self.loss, "uses_features", False) else {}))
+        return loss if self.norms is None else loss + self.norms(raw, bins, epoch, linear)
 
     def observe(self, pred: Tensor, feat: Tensor, target: Tensor, bins: Tensor) -> None:
         if self.fds is not None: self.fds.update(feat, bins)
@@ -141,7 +142,7 @@ class Method(TrainHooks):
         total = torch.zeros(2, run.view.grid.n_bins, dtype=torch.float64)
         run.model.eval()
         for x, target in plain_training(run):
-            norm = torch.linalg.vector_norm(run.model.encode(x).float().flatten(0, -2), dim=1).double().cpu()
+            norm = self.norms.of(run.model.encode(x).float().flatten(0, -2), run.model.head).double().cpu()
             keep = torch.isfinite(target.flatten())
             bins = run.view.grid.index(target.flatten()[keep], check=False)
             total.index_add_(1, bins, torch.stack([torch.ones_like(norm[keep]), norm[keep]]))
@@ -164,5 +165,8 @@ def build_method(
         settings = {k: tuple(v) if isinstance(v, list) else v for k, v in entry["fds"].items()}
         fds = importlib.import_module("dir_nb.fds").FDS(view.grid.n_bins, dim, **settings)
     norms = None
-    if entry.get("norms") is not None: norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **{"unit": view.target_std} | entry["norms"])
+    if entry.get("norms") is not None:
+        settings = {"unit": view.target_std} | entry["norms"]
+        settings["tune_weights"] = build_weights(settings.get("tune_weights"), view)
+        norms = importlib.import_module("dir_nb.losses.norms").NormSchedule(view.grid.values, view.counts, **settings)
     return Method(build_loss(entry["loss"], view, dim), build_weights(entry.get("weights"), view), fds, entry.get("sigma_lr"), norms)

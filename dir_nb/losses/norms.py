@@ -85,13 +85,15 @@ def norm_target_loss(
     target: Tensor, # (N,) or (N, 1), labels
     wanted: Tensor, # (N,) target norm of each sample's label; NaN: none
     reduction: str = "sum", # over labels: 'sum' | 'mean'
+    head: tuple[Tensor, Tensor] | None = None, # weight (D,) and bias of a linear head: then its outputs stand for norms (ours)
 ) -> Tensor: # scalar, squared norm units
     "Squared distance of the labels' norms to wanted ones; raises `ValueError` for shapes that do not fit or an unknown reduction. Source: Frobenius-norm paper, phase 3, public code `post_hoc_train.py`."
     check_batch(feat, target)
     _check("reduction", reduction, ("sum", "mean"))
     if wanted.shape != (len(feat),): raise ValueError(f"wanted {tuple(wanted.shape)}: give one norm per sample, ({len(feat)},)")
     share, first = batch_labels(target.flatten())
-    off = label_norms(feat, share) - wanted.to(feat.dtype)
+    own = label_norms(feat, share) if head is None else share.to(feat.dtype) @ (feat @ head[0] + head[1])
+    off = own - wanted.to(feat.dtype)
     counts = first & off.isfinite()
     total = torch.where(counts, torch.where(counts, off, 0).square(), 0).sum()
     return total if reduction == "sum" else total / counts.sum().clamp(min=1)
@@ -187,14 +189,19 @@ class NormSchedule(nn.Module):
         keep: str = "any", # which epoch validation may choose: 'any' | 'tuned' (one of phase 3, where there is one)
         relative: bool = False, # phase 3's distances in units of the mean wanted norm, and all terms times `unit`: then factors mean the same on any data
         unit: float = 1.0, # of the base loss: the targets' standard deviation for an absolute error; `relative` only
+        measure: str = "norm", # what phases 2 and 3 speak of: 'norm' | 'head' (ours: the head's output, which is the feature's signed length along the head's weight)
+        wanted: str = "majority", # labels that keep their own in phase 3: 'majority' | 'none' (ours: all go to the line)
+        tune_weights: Tensor | None = None, # (B,) weight of each label in the base loss in phase 3 (ours), for a base without weights of its own
     ):
         super().__init__()
-        for name, value, known in (("how", how, FITS), ("reduction", reduction, ("sum", "mean")), ("split", split, ("train", "val")), ("start", start, ("last", "best")), ("keep", keep, ("any", "tuned"))): _check(name, value, known)
+        for name, value, known in (("how", how, FITS), ("reduction", reduction, ("sum", "mean")), ("split", split, ("train", "val")), ("start", start, ("last", "best")), ("keep", keep, ("any", "tuned")), ("measure", measure, ("norm", "head")), ("wanted", wanted, ("majority", "none"))): _check(name, value, known)
         if min(fit_share, tune_share) < 0 or fit_share + tune_share >= 1: raise ValueError(f"fit_share={fit_share}, tune_share={tune_share}: give shares from 0, together below 1")
         self.order = NormOrderLoss(alpha, beta, temperature, direction, scale, distance)
         self.fit_share, self.tune_share, self.how, self.tune_lr, self.gamma, self.reduction, self.majority, self.split = fit_share, tune_share, how, tune_lr, gamma, reduction, majority, split
         self.fit_counts, self.start, self.keep, self.relative, self.unit = fit_counts, start, keep, relative, unit if relative else 1.
+        self.measure, self.keepers = measure, wanted
         self.tune_from, self.fit_epochs = math.inf, 0 # set by `plan`
+        self.register_buffer("tune_weights", tune_weights, persistent=False)
         self.register_buffer("values", values.detach().clone().float(), persistent=False)
         self.register_buffer("counts", torch.as_tensor(counts).detach().clone(), persistent=False)
         self.register_buffer("wanted", torch.full((len(self.values),), math.nan))
@@ -212,14 +219,29 @@ class NormSchedule(nn.Module):
         return main, tune
 
     def set_targets(self,
-        norm: Tensor, # (B,) norm of each label's training features; NaN for labels without
+        norm: Tensor, # (B,) norm of each label's training features (`of`); NaN for labels without
     ) -> None:
         "Phase 2: fit the line to majority labels, and give the others its norms; raises `ValueError` with fewer than two majority labels."
         known = (self.counts.to(norm.device) > self.majority) & norm.isfinite()
         if known.sum() < 2: raise ValueError(f"{int(known.sum())} labels have more than {self.majority} training samples: lower `majority`")
         values = self.values.to(norm.device)
-        self.line.copy_(fit_norm_line(values[known], norm[known], self.fit_epochs, self.how))
-        self.wanted.copy_(torch.where(known, norm.to(self.wanted), line_norms(self.line.to(norm.device), values).to(self.wanted)))
+        if self.measure == "norm":
+            self.line.copy_(fit_norm_line(values[known], norm[known], self.fit_epochs, self.how))
+            at_line = line_norms(self.line.to(norm.device), values)
+        else: # outputs have signs: a plain line
+            x = torch.stack([values, torch.ones_like(values)], 1).double()
+            self.line.copy_(torch.linalg.lstsq(x[known], norm[known].double().unsqueeze(1)).solution.flatten())
+            at_line = x @ self.line.to(norm.device)
+        own = known if self.keepers == "majority" else torch.zeros_like(known)
+        self.wanted.copy_(torch.where(own, norm.to(self.wanted), at_line.to(self.wanted)))
+
+    def of(self, feat: Tensor, head: nn.Linear) -> Tensor: # (N, D), the model's last layer -> (N,)
+        "What phase 2 measures of each feature."
+        return torch.linalg.vector_norm(feat, dim=1) if self.measure == "norm" else head(feat).flatten()
+
+    def weight(self, bins: Tensor, epoch: int) -> Tensor | None: # (N,), from 0 -> (N,) or none
+        "The samples' weights in the base loss."
+        return None if self.tune_weights is None or epoch < self.tune_from else self.tune_weights[bins]
 
     def update(self, feat: Tensor, bins: Tensor) -> None: # (N, D) raw features, (N,)
         "Follow the norms through the epoch."
@@ -243,9 +265,14 @@ class NormSchedule(nn.Module):
         feat: Tensor, # (N, D) raw features
         bins: Tensor, # (N,)
         epoch: int, # from 0
+        head: tuple[Tensor, Tensor] | None = None, # weight (D,) and bias of the model's last layer; `measure='head'` needs it
     ) -> Tensor: # scalar
         "The epoch's phase's term."
         labels = self.values[bins]
         if epoch < self.tune_from: return self.unit * self.order(feat, labels) if self.order.beta else feat.new_zeros(())
+        if not self.gamma: return feat.new_zeros(())
+        if self.measure == "head": # in target units, whatever the norms
+            off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction, head)
+            return self.gamma * (off / self.unit if self.relative else off)
         off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction)
         return self.unit * self.gamma * (off / self.wanted.nanmean().square() if self.relative else off)
