@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'KINDS', 'study_variants', 'study_plan', 'lacking_data',
-           'table2_measures', 'run_table2', 'both_rules', 'run_both_rules', 'run_study', 'write_study', 'read_study']
+           'table2_measures', 'run_table2', 'both_rules', 'run_both_rules', 'run_study', 'by_counts', 'write_study',
+           'read_study']
 
 # %% ../nbs/lib/62_study.ipynb #c002
 import json
@@ -131,6 +132,14 @@ def run_study(
                 value = None if "failed" in m else m[r][name]
                 rows.append(about | {"region": r, "metric": name, "value": np.nan if value is None else value, "n": 0 if "failed" in m else m[r]["n"]})
     return pd.DataFrame(rows)
+
+def by_counts(
+    table: pd.DataFrame, # of a study of the kind `both_rules`
+) -> pd.DataFrame: # `all` and the regions by training counts, under their plain names; raises `ValueError` if the study has none
+    "The rule by counts of a study that has both."
+    of = table.region.str.endswith(BY_COUNTS)
+    if not of.any(): raise ValueError(f"the study {table.study.iloc[0]!r} has regions by one rule only: its kind is not both_rules")
+    return table[of | (table.region == "all")].assign(region=lambda t: t.region.str.removesuffix(BY_COUNTS))
 
 def write_study(
     table: pd.DataFrame, # of `run_study`

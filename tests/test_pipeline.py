@@ -102,7 +102,7 @@ def test_readme_is_current():
         assert main in text, f"{path.name} is newer than the README: run `make repro`"
 
 
-@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda"])
+@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda", "frob_ours"])
 def test_digests_cover_what_a_run_loads(method):
     """Every module of the package that training really imports is among the stage's digests."""
     stage = next(s for s in stages(ROOT) if s.name.startswith("train@") and s.item["method"] == method)

@@ -9,7 +9,9 @@ import yaml
 from project import ROOT, copy_project, run
 
 from dir_nb.analysis.norms import norm_table
-from dir_nb.study import read_study, run_study
+from dir_nb.paths import load_params
+from dir_nb.run import run_config
+from dir_nb.study import BY_COUNTS, read_study, run_both_rules, run_study
 from dir_nb.sweep import draw_settings, searched_entry
 
 
@@ -108,10 +110,10 @@ def test_entries_are_what_the_search_chose():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     folder = ROOT / "results/search"
     rounds = sorted(int(p.name.removeprefix("round_")) for p in folder.glob("round_*"))
-    assert rounds == [1, 2, 3, 4]
+    assert rounds == [1, 2, 3, 4, 5, 6, 7]
     before = {n: json.loads((folder / f"round_{n}/entries.json").read_text()) for n in rounds}
     changed = set()
-    for some, after in (((1,), before[2]), ((2,), params["methods"] | before[3]), ((3, 4), params["methods"])):
+    for some, after in (((1,), before[2]), ((2,), params["methods"] | before[3]), ((3, 4), params["methods"]), ((5, 6), params["methods"]), ((7,), params["methods"])):
         for method, entry in before[some[0]].items():
             tables = [pd.read_csv(f) for n in some if (f := folder / f"round_{n}/{method}.csv").is_file()]
             if not tables or method == "meta_irda":  # irda_b0 and meta_irda take irda's settings (tests/test_pipeline.py)
@@ -122,6 +124,30 @@ def test_entries_are_what_the_search_chose():
                 changed.add((some, method))
     assert {m for some, m in changed if some == (2,)} == {"focal_r", "bmc", "gai", "irda"}
     assert {m for some, m in changed if some == (3, 4)} == {"lds", "irda"}
+    assert {m for some, m in changed if some[0] >= 5} == {"frob"}
+
+
+def test_norm_schedules_differ_in_their_base_alone():
+    """frob's settings of the norms are the same over every base, and each base is the method itself."""
+    methods = yaml.safe_load((ROOT / "params.yaml").read_text())["methods"]
+    for over, base in {"frob": "l1", "frob_ours": "l1", "frob_lds": "lds", "frob_fds": "fds", "frob_irda": "irda"}.items():
+        assert {k: v for k, v in methods[over].items() if k not in ("title", "norms")} == {k: v for k, v in methods[base].items() if k != "title"}, over
+        if over != "frob_ours":
+            assert methods[over]["norms"] == methods["frob"]["norms"], over
+    ours, theirs = methods["frob_ours"]["norms"], methods["frob"]["norms"]
+    assert {k for k in ours if ours[k] != theirs.get(k)} == {"measure", "wanted", "tune_share", "tune_weights"}
+
+
+def test_both_rules(project):
+    """By training counts, where the data set's own regions are by counts: the same numbers twice, and those that a run has."""
+    config = run_config(load_params(project), "abalone_dir", "l1", 0)
+    found = run_both_rules(config, project)
+    assert set(found) == {"all", *(r + e for r in ("many", "medium", "few") for e in ("", BY_COUNTS))}
+    for r in ("many", "medium", "few"):
+        assert found[r] == found[r + BY_COUNTS]
+    run_of = json.loads((project / "runs/abalone_dir/l1/s0/metrics.json").read_text())
+    for r in ("all", "few"):
+        assert found[r]["mse"] == pytest.approx(run_of[r]["mse"], rel=1e-6) and found[r]["spearman"] == pytest.approx(run_of[r]["spearman"], rel=1e-6)
 
 
 def test_norms_that_training_left(project):

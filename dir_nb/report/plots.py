@@ -43,11 +43,12 @@ METHODS_STYLE: dict[str, tuple[str, str, str, str]] = { # id -> label, colour, l
     "supcr": ("SupCR", BLUE, "-", "o"), "ranksim": ("RankSim", VERMILLION, "--", "s"), "ordinal_entropy": ("Ordinal entropy", GREEN, "-.", "^"),
     "smoter": ("SMOTER", ORANGE, "-", "o"), "smogn": ("SMOGN", BLUE, "--", "s"), "smogn_lds_fds": ("SMOGN + LDS + FDS", GREEN, ":", "D"),
     "focal_r_lds_fds": ("Focal-R + LDS + FDS", PURPLE, ":", "v"), "prime": ("PRIME", ORANGE, ":", "D"), "frob": ("Feature norms", PURPLE, ":", "v"),
+    "frob_ours": ("Feature norms (ours)", SKY, "-", "s"),
 }
 FAMILIES: dict[str, tuple[str, ...]] = { # panel of an overview -> methods drawn in it, with vanilla
     "Other losses": ("mse", "huber", "focal_r"), "Density smoothing": ("lds", "fds", "lds_fds", "wfds"),
     "Balanced MSE": ("bmc", "gai", "bni", "remse"), "Implicit augmentation": ("irda_b0", "irda", "meta_irda", "isda_r", "risda_r"),
-    "Representation": ("supcr", "ranksim", "ordinal_entropy", "prime", "frob"), "Resampling": ("smoter", "smogn", "smogn_lds_fds", "focal_r_lds_fds"),
+    "Representation": ("supcr", "ranksim", "ordinal_entropy", "prime", "frob", "frob_ours"), "Resampling": ("smoter", "smogn", "smogn_lds_fds", "focal_r_lds_fds"),
 }
 
 def method_style(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPER_TABLES', 'IMPLICIT', 'HIGHER_IS_BETTER', 'METRIC_LABELS', 'paper_numbers', 'check_vs_vanilla', 'check_marks',
-           'table_cells', 'block', 'table_caption', 'table_markdown', 'table_latex', 'table_figure', 'write_table']
+           'table_cells', 'block', 'table_caption', 'table_markdown', 'table_latex', 'table_figure', 'public_frame',
+           'write_table']
 
 # %% ../../nbs/lib/71_report.tables.ipynb #c002
 import textwrap
@@ -175,7 +176,7 @@ def _notes(cells: pd.DataFrame, baseline: str) -> list[str]:
     pairs = _span(paired.min(), paired.max()) if len(paired) else "0"
     return [f"Differences to {baseline}, paired over {pairs} seeds, with their 95 % interval; * where it excludes zero (not corrected for the number of comparisons).",
             "Columns 'paper' are Tables 3-7 of Zhu and Wu (2024)." if cells.paper.notna().any() else
-            "The papers report nothing on this data set; their numbers on the benchmarks are in nbs/reports/paper_numbers.csv."]
+            "No numbers of the two papers for this data set are at hand; those on the benchmarks are in nbs/reports/paper_numbers.csv."]
 
 def _pairs(cells: pd.DataFrame) -> list[pd.DataFrame]:
     "The cells of two metrics at a time: more columns do not fit a page."
@@ -313,6 +314,25 @@ def table_figure(
     return fig
 
 # %% ../../nbs/lib/71_report.tables.ipynb #c029
+def public_frame(
+    public: pd.DataFrame, # dataset, source, method, metric, region, value: numbers printed elsewhere
+    summary: pd.DataFrame, # of `summarise_runs`: ours
+    dataset: str, # id
+    labels: Mapping[str, str], # of our methods that are shown, method -> label
+    columns: Sequence[tuple[str, str]] = (("mse", "all"), ("mse", "many"), ("mse", "medium"), ("mse", "few"), ("pearson", "all")), # metric, region
+) -> pd.DataFrame: # strings: #, Method, From, and the columns
+    "Printed results and ours in one table, for `dir_nb.report.prose`; raises `ValueError` for a data set without printed ones."
+    theirs = public[public.dataset == dataset]
+    if theirs.empty: raise ValueError(f"no printed results for {dataset}: there are some for {sorted(set(public.dataset))}")
+    names, rows = [f"{METRIC_LABELS[m]} {REGION_LABELS[r]}" for m, r in columns], []
+    for (source, method), g in theirs.groupby(["source", "method"], sort=False):
+        at = g.set_index(["metric", "region"]).value
+        rows.append([method, source, *(f"{at[c]:.3f}" if c in at.index else "–" for c in columns)])
+    ours = summary[summary.dataset == dataset].set_index(["method", "metric", "region"])
+    for m, label in labels.items(): rows.append([label, "here", *(_number(ours.loc[(m, *c)]["mean"], ours.loc[(m, *c)].half_width, 3) for c in columns)])
+    return pd.DataFrame([[str(i), *r] for i, r in enumerate(rows, 1)], columns=["#", "Method", "From", *names])
+
+# %% ../../nbs/lib/71_report.tables.ipynb #c031
 def write_table(
     cells: pd.DataFrame, # of `table_cells`
     caption: str, # of `table_caption`
