@@ -111,8 +111,7 @@ class Method(TrainHooks):
         return feat if self.fds is None else self.fds.calibrate(feat, bins, epoch)
 
     def objective(self, pred: Tensor, feat: Tensor, target: Tensor, bins: Tensor, head: nn.Linear) -> Tensor:
-        weight = None if self.bin_weights is None else self.bin_weights[bins]
-        linear = head.weight[0], head.bias[0]
+        weight, linear = None if self.bin_weights is None else self.bin_weights[bins], (head.weight[0], head.bias[0])
         (raw, epoch), self._raw = self._raw or (None, 0), None
         if self.norms is not None and weight is None: weight = self.norms.weight(bins, epoch)
         loss = self.loss(pred, target, weight, **({"feat": feat, "head": linear} if getattr(self.loss, "uses_features", False) else {}))

@@ -165,8 +165,8 @@ def line_norms(
     return F.softplus(line[0] * value.to(line) + line[1])
 
 # %% ../../nbs/lib/19_losses.norms.ipynb #c027
-class NormSchedule(nn.Module):
-    "What each phase adds to a base loss; raises `ValueError` for unknown options and shares that do not fit. Source: Frobenius-norm paper, phases 1 to 3."
+class _NormOptions(nn.Module):
+    "Settings and state of `NormSchedule`; raises `ValueError` for unknown options and shares that do not fit. Source: Frobenius-norm paper, phases 1 to 3."
     def __init__(self,
         values: Tensor, # (B,) labels: the bins' values
         counts: Tensor, # (B,) training samples
@@ -218,6 +218,9 @@ class NormSchedule(nn.Module):
         self.tune_from = main if tune else math.inf
         return main, tune
 
+# %% ../../nbs/lib/19_losses.norms.ipynb #c028
+class NormSchedule(_NormOptions):
+    "What each phase adds to a base loss; raises `ValueError` for unknown options and shares that do not fit. Source: Frobenius-norm paper, phases 1 to 3."
     def set_targets(self,
         norm: Tensor, # (B,) norm of each label's training features (`of`); NaN for labels without
     ) -> None:

@@ -271,6 +271,7 @@ def _more_ordered(mine: str, base: str, region: str = "all") -> Callable[[Eviden
         return _difference((t[mine] - t[base]).unstack("dataset"), f"|τ| of {mine} less {base}, {region} labels")
     return check
 
+# %% ../../nbs/lib/78_report.claims.ipynb #c019
 def _gap(method: str) -> Callable[[Evidence], tuple[str, str]]:
     "Whether few-shot errors are above many-shot ones."
     def check(e: Evidence) -> tuple[str, str]:
@@ -301,7 +302,7 @@ def _interior(study: str) -> Callable[[Evidence], tuple[str, str]]:
         return next((v for v in ("does not hold", "undecided") if v in ends), "holds"), f"({x}, {y}): " + "; ".join(text)
     return check
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c020
+# %% ../../nbs/lib/78_report.claims.ipynb #c021
 _RUNS = "table@<data set>"
 _RIVALS = (("l1", "vanilla"), ("mse", "MSE"), ("lds", "LDS"), ("fds", "FDS"), ("bmc", "BMC"), ("gai", "GAI"))
 CLAIMS = (
@@ -352,7 +353,7 @@ CLAIMS = (
     Claim("Sec. 4.4.1", "SMOTER and SMOGN are the worst; SupCR and RankSim the best of the others", "-", check=_not_here("methods not implemented yet"), stage=""),
 )
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c021
+# %% ../../nbs/lib/78_report.claims.ipynb #c022
 _NORMS, _OVER, _OURS = "norm_ablation", "norm_over", "frob_ours"
 NORM_CLAIMS = (
     Claim("F, abstract", "Majority labels have the lower errors", "vanilla: few-shot over many-shot MAE", check=_gap("l1"), stage=_RUNS),
@@ -383,7 +384,7 @@ NORM_CLAIMS = (
     Claim("F, ours", "... and few-shot errors on STS-B-DIR", "against vanilla, MSE", _OURS, "l1", "stsb", "few", metric="mse", stage="table_stsb"),
 )
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c023
+# %% ../../nbs/lib/78_report.claims.ipynb #c024
 _CAPTION = ("Claims of the IRDA paper (Zhu and Wu) and, with an F, of that on Frobenius norms, and what our data says: change of MAE, where nothing else is named, with 95 % interval over {seeds} seeds, mean over data sets (each in brackets). p: paired t-test over seeds, "
             "corrected for all {n} comparisons (Benjamini-Yekutieli); checks without p are uncorrected. Faces: one split, seeds differ in the training alone. Verdicts by rules (notebook 78_report.claims).")
 

@@ -20,7 +20,7 @@ from scipy import stats
 
 from ..collect import t_interval
 from ..analysis.norms import STEPS
-from .plots import BLACK, BLUE, ORANGE, REGION_COLOURS, REGION_LABELS, method_style, style
+from .plots import BLACK, BLUE, ORANGE, REGION_COLOURS, method_style, style
 
 # %% ../../nbs/lib/81_report.norms.ipynb #c005
 def norm_curves(
