@@ -110,10 +110,10 @@ def test_entries_are_what_the_search_chose():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     folder = ROOT / "results/search"
     rounds = sorted(int(p.name.removeprefix("round_")) for p in folder.glob("round_*"))
-    assert rounds == [1, 2, 3, 4, 5, 6, 7]
+    assert rounds == [1, 2, 3, 4, 5, 6, 7, 8]
     before = {n: json.loads((folder / f"round_{n}/entries.json").read_text()) for n in rounds}
     changed = set()
-    for some, after in (((1,), before[2]), ((2,), params["methods"] | before[3]), ((3, 4), params["methods"]), ((5, 6), params["methods"]), ((7,), params["methods"])):
+    for some, after in (((1,), before[2]), ((2,), params["methods"] | before[3]), ((3, 4), params["methods"]), ((5, 6), before[8]), ((7,), before[8]), ((8,), params["methods"])):
         for method, entry in before[some[0]].items():
             tables = [pd.read_csv(f) for n in some if (f := folder / f"round_{n}/{method}.csv").is_file()]
             if not tables or method == "meta_irda":  # irda_b0 and meta_irda take irda's settings (tests/test_pipeline.py)
@@ -124,7 +124,7 @@ def test_entries_are_what_the_search_chose():
                 changed.add((some, method))
     assert {m for some, m in changed if some == (2,)} == {"focal_r", "bmc", "gai", "irda"}
     assert {m for some, m in changed if some == (3, 4)} == {"lds", "irda"}
-    assert {m for some, m in changed if some[0] >= 5} == {"frob"}
+    assert {(some, m) for some, m in changed if some[0] >= 5} == {((5, 6), "frob"), ((8,), "frob"), ((8,), "frob_ours")}
 
 
 def test_norm_schedules_differ_in_their_base_alone():
@@ -135,7 +135,7 @@ def test_norm_schedules_differ_in_their_base_alone():
         if over != "frob_ours":
             assert methods[over]["norms"] == methods["frob"]["norms"], over
     ours, theirs = methods["frob_ours"]["norms"], methods["frob"]["norms"]
-    assert {k for k in ours if ours[k] != theirs.get(k)} == {"measure", "wanted", "tune_share", "tune_weights"}
+    assert {k for k in ours if ours[k] != theirs.get(k)} == {"alpha", "beta", "gamma", "temperature", "measure", "wanted", "tune_share", "tune_weights"} and ours["beta"] == 0
 
 
 def test_both_rules(project):
