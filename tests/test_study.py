@@ -11,7 +11,7 @@ from project import ROOT, copy_project, run
 from dir_nb.analysis.norms import norm_table
 from dir_nb.paths import load_params
 from dir_nb.run import run_config
-from dir_nb.study import BY_COUNTS, read_study, run_both_rules, run_study
+from dir_nb.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study
 from dir_nb.sweep import draw_settings, searched_entry
 
 
@@ -169,3 +169,8 @@ print(json.dumps({"norm": found["norm"].tolist(), "mae": found["mae"].tolist(), 
     np.testing.assert_allclose(table.train_mae, np.array(got["mae"])[table.index], rtol=1e-5)
     assert table[table.value == 9].norm.item() == pytest.approx(np.mean(got["nine"]), rel=1e-5)
     assert table[table.value == 9].norm_std.item() == pytest.approx(np.std(got["nine"]), rel=1e-3)
+    study = run_norms(run_config(load_params(project), "abalone_dir", "l1", 0), project)
+    study = {int(b): study[b] for b in sorted(study, key=int)}
+    assert list(study) == table.index.tolist() and [v["n"] for v in study.values()] == table.train_count.tolist()
+    for k in ("norm", "norm_std", "train_mae", "test_mae"):
+        np.testing.assert_allclose([np.nan if v[k] is None else v[k] for v in study.values()], table[k], rtol=1e-4)
