@@ -114,7 +114,7 @@ from types import SimpleNamespace
 from dir_nb.bins import BinGrid, ShotRegions
 config = run_config(load_params({str(ROOT)!r}), {stage.item['dataset']!r}, {method!r}, 0)
 grid = BinGrid(0, 10, 1.0); y = torch.rand(200) * 10
-view = SimpleNamespace(grid=grid, counts=grid.counts(y), train=SimpleNamespace(targets=y), target_mean=5., regions=None,
+view = SimpleNamespace(grid=grid, counts=grid.counts(y), train=SimpleNamespace(targets=y), target_mean=5., target_std=3., regions=None,
     input_spec=dict(kind='tabular', n_features=3, vocab_size=50, length=8, channels=3, size=32))
 view.input_spec['kind'] = {{'mlp': 'tabular', 'text': 'text', 'resnet': 'image', 'depth': 'dense'}}[config['model']['name']]
 t = make_trainer(config, view)
