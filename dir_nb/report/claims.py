@@ -303,16 +303,17 @@ def _helps(mine: str, base: str, sets: int = 2) -> Callable[[Evidence], tuple[st
 
 # %% ../../nbs/lib/78_report.claims.ipynb #c020
 def _interior(study: str) -> Callable[[Evidence], tuple[str, str]]:
-    "Whether the lowest error lies inside a grid, below its first and last corner, on every data set; undecided where a corner cannot be told from it (95 %)."
+    "Whether the lowest error lies inside a grid, below its first and last corner, on every data set where the settings differ; undecided where inside and corner cannot be told apart (95 %)."
     def check(e: Evidence) -> tuple[str, str]:
         t = sensitivity_table(read_study(study, e.root)).pipe(lambda t: t[t.region == "all"])
         x, y = t.columns[4], t.columns[5]
         edge = lambda r: r[x] in (t[x].min(), t[x].max()) and r[y] in (t[y].min(), t[y].max())
         ends, text = [], []
         for d, g in t.groupby("dataset", sort=False):
+            if g["mean"].nunique() == 1: text.append(f"{d.removesuffix('_dir')} the same for all"); continue # too few epochs for shares to differ
             best = g.loc[g["mean"].idxmin()]
             low, high = (g[(g[x] == f(g[x])) & (g[y] == f(g[y]))].iloc[0] for f in (min, max))
-            ends.append("does not hold" if edge(best) else "undecided" if low.tied or high.tied else "holds")
+            ends.append(("undecided" if any(r.tied and not edge(r) for _, r in g.iterrows()) else "does not hold") if edge(best) else "undecided" if low.tied or high.tied else "holds")
             text.append(f"{d.removesuffix('_dir')} lowest at ({best[x]:g}, {best[y]:g}); least of both {low.excess:+.1f} ± {low.half_width:.1f} %, most of both {high.excess:+.1f} ± {high.half_width:.1f} %")
         return next((v for v in ("does not hold", "undecided") if v in ends), "holds"), f"({x}, {y}): " + "; ".join(text)
     return check
