@@ -270,11 +270,12 @@ class NormSchedule(_NormOptions):
         epoch: int, # from 0
         head: tuple[Tensor, Tensor] | None = None, # weight (D,) and bias of the model's last layer; `measure='head'` needs it
     ) -> Tensor: # scalar
-        "The epoch's phase's term."
+        "The epoch's phase's term; raises `ValueError` in phase 3 without the head that `measure='head'` needs."
         labels = self.values[bins]
         if epoch < self.tune_from: return self.unit * self.order(feat, labels) if self.order.beta else feat.new_zeros(())
         if not self.gamma: return feat.new_zeros(())
         if self.measure == "head": # in target units, whatever the norms
+            if head is None: raise ValueError("measure='head' needs the model's last layer: give head=(weight, bias)")
             off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction, head)
             return self.gamma * (off / self.unit if self.relative else off)
         off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction)
