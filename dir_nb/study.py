@@ -190,5 +190,5 @@ def read_study(
     if not path.is_file(): raise ValueError(f"{path} is missing: `make studies` makes it")
     wide = read_csv(path)
     keys = [*wide.columns[:wide.columns.get_loc("n") + 1]]
-    table = wide.melt(keys, var_name="metric", ignore_index=False).sort_index(kind="stable", ignore_index=True)[[*keys[:-1], "metric", "value", "n"]]
+    table = wide.melt(keys, var_name="metric", value_name="found", ignore_index=False).sort_index(kind="stable", ignore_index=True).rename(columns={"found": "value"})[[*keys[:-1], "metric", "value", "n"]] # a metric may be called value
     return table.assign(group=table.group.astype(object).fillna("")) # an empty cell is no group here, and elsewhere a missing value

@@ -24,6 +24,7 @@ DATASETS: dict[str, str] = { # id -> module:function(name, config, root) -> repo
     "vader_dir": "dir_nb.data.vader:prepare_vader",
     "motorcycle_dir": "dir_nb.data.motorcycle:prepare_motorcycle",
     "stsb_dir": "dir_nb.data.stsb:prepare_stsb",
+    "stsb_encoder_dir": "dir_nb.data.stsb:prepare_stsb",
 }
 MANIFEST = "dir_nb.data.manifest:prepare_manifest"
 
