@@ -143,9 +143,9 @@ def artefacts(
         files: dict[str, list[str]] = {}
         for out in s.outs:
             if out.startswith("figures/"): files.setdefault(Path(out).stem, []).append(out)
-        desc, paper = s.spec.get("desc", ""), (s.spec.get("meta") or {}).get("paper", "")
+        desc, meta = s.spec.get("desc", ""), s.spec.get("meta") or {}
         if files and not desc: raise ValueError(f"the stage {s.name} makes {', '.join(files)} without a desc: say in dvc.yaml what it shows")
-        found += [Artefact(stem, s.name, desc, paper or "", tuple(paths)) for stem, paths in files.items()]
+        found += [Artefact(stem, s.name, meta.get(stem, desc), meta.get("paper") or "", tuple(paths)) for stem, paths in files.items()]
     return found
 
 def artefact_index(

@@ -121,6 +121,7 @@ class Claim:
     region: str = "all"
     size: float | None = None # claimed change, per cent
     metric: str = "mae"
+    datasets: tuple[str, ...] = () # of the source; empty: all
     stage: str = "" # which stage shows it
     check: Callable[[Evidence], tuple[str, str]] | None = None # instead: verdict and what was measured
 
@@ -132,6 +133,7 @@ def claim_effect(
 ) -> Effect:
     "The effect that a comparison is about."
     table = evidence.table(claim.source)
+    if claim.datasets: table = table[table.dataset.isin(claim.datasets)]
     if claim.base == "sota": table = best_of(table, SOTA, "sota", claim.region, claim.metric)
     return paired_effect(table, claim.mine, claim.base, claim.region, claim.metric)
 
@@ -139,6 +141,7 @@ def _second(place: str) -> bool:
     "Whether a claim is of the second paper."
     return place.startswith("F,")
 
+# %% ../../nbs/lib/78_report.claims.ipynb #c013
 def claims_table(
     claims: Sequence[Claim],
     root: Path | str | None = None, # project; found from the working folder if None
@@ -159,7 +162,7 @@ def claims_table(
     columns = ["number", "place", "claim", "test", "verdict", "measured", "percent", "low", "high", "p", "p_corrected", "seeds", "stage"]
     return pd.DataFrame(rows).reindex(columns=columns)
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c015
+# %% ../../nbs/lib/78_report.claims.ipynb #c016
 def _percentages(e: Evidence) -> tuple[str, str]:
     "The percentages of Section 4's text against the tables."
     q = quoted_percentages(paper_numbers(e.root / "nbs/reports/paper_numbers.csv"))
@@ -188,7 +191,7 @@ def _cost(method: str) -> Callable[[Evidence], tuple[str, str]]:
         return "holds" if (s.extra < .05).all() else "does not hold", f"beyond vanilla's step: {text}"
     return check
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c016
+# %% ../../nbs/lib/78_report.claims.ipynb #c017
 def _spread(mine: str, base: str) -> Callable[[Evidence], tuple[str, str]]:
     "Variance of the predictions within a bin (w' Sigma w of the training features), mean over bins."
     def check(e: Evidence) -> tuple[str, str]:
@@ -229,7 +232,7 @@ def _not_here(what: str) -> Callable[[Evidence], tuple[str, str]]:
     "A claim about what is not embedded or not implemented."
     return lambda e: ("cannot be tested here", what)
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c018
+# %% ../../nbs/lib/78_report.claims.ipynb #c019
 ORDERED = .9 # |tau| from which norms count as ordered: one pair of labels in twenty stands the wrong way
 
 def _per_set(values: pd.Series) -> str: # index (dataset, seed)
@@ -275,7 +278,7 @@ def _more_ordered(mine: str, base: str, region: str = "all") -> Callable[[Eviden
         return _difference((t[mine] - t[base]).unstack("dataset"), f"|τ| of {mine} less {base}, {region} labels")
     return check
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c019
+# %% ../../nbs/lib/78_report.claims.ipynb #c020
 def _gap(method: str) -> Callable[[Evidence], tuple[str, str]]:
     "Whether few-shot errors are above many-shot ones."
     def check(e: Evidence) -> tuple[str, str]:
@@ -294,31 +297,34 @@ def _between_methods() -> Callable[[Evidence], tuple[str, str]]:
 def _helps(mine: str, base: str, sets: int = 2) -> Callable[[Evidence], tuple[str, str]]:
     "Whether a method lowers few-shot errors on some data sets at least (95 % interval below 0) and raises errors of all on none (interval above 0), by MAE; faces and STS-B-DIR included."
     def check(e: Evidence) -> tuple[str, str]:
-        t = pd.concat([e.runs, e.table("faces"), e.table("stsb")], ignore_index=True)
+        t = pd.concat([e.runs, *(e.table(s) for s in ("faces", "stsb", "stsb_encoder"))], ignore_index=True)
         found = {d: (paired_effect(g, mine, base, "few"), paired_effect(g, mine, base)) for d, g in t[t.method.isin((mine, base))].groupby("dataset", sort=False)}
         good, bad = ([d for d, v in found.items() if test(v)] for test in (lambda v: v[0].high < 0, lambda v: v[1].low > 0))
         text = "; ".join(f"{d.removesuffix('_dir')} few {few.percent:+.1f} % [{few.low:+.1f}, {few.high:+.1f}], all {every.percent:+.1f} % [{every.low:+.1f}, {every.high:+.1f}]" for d, (few, every) in found.items())
         return "holds" if len(good) >= sets and not bad else "does not hold", f"lower few-shot on {len(good)} of {len(found)} sets, a loss overall on {len(bad)}: {text}"
     return check
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c020
-def _interior(study: str) -> Callable[[Evidence], tuple[str, str]]:
-    "Whether the lowest error lies inside a grid, below its first and last corner, on every data set where the settings differ; undecided where inside and corner cannot be told apart (95 %)."
+# %% ../../nbs/lib/78_report.claims.ipynb #c021
+def _interior(*studies: str) -> Callable[[Evidence], tuple[str, str]]:
+    "Whether the lowest error lies inside a grid, not at a corner, below its first and last corner, on every data set where the settings differ; undecided where inside and corner cannot be told apart (95 %)."
     def check(e: Evidence) -> tuple[str, str]:
-        t = sensitivity_table(read_study(study, e.root)).pipe(lambda t: t[t.region == "all"])
-        x, y = t.columns[4], t.columns[5]
-        edge = lambda r: r[x] in (t[x].min(), t[x].max()) and r[y] in (t[y].min(), t[y].max())
         ends, text = [], []
-        for d, g in t.groupby("dataset", sort=False):
-            if g["mean"].nunique() == 1: text.append(f"{d.removesuffix('_dir')} the same for all"); continue # too few epochs for shares to differ
-            best = g.loc[g["mean"].idxmin()]
-            low, high = (g[(g[x] == f(g[x])) & (g[y] == f(g[y]))].iloc[0] for f in (min, max))
-            ends.append(("undecided" if any(r.tied and not edge(r) for _, r in g.iterrows()) else "does not hold") if edge(best) else "undecided" if low.tied or high.tied else "holds")
-            text.append(f"{d.removesuffix('_dir')} lowest at ({best[x]:g}, {best[y]:g}); least of both {low.excess:+.1f} ± {low.half_width:.1f} %, most of both {high.excess:+.1f} ± {high.half_width:.1f} %")
-        return next((v for v in ("does not hold", "undecided") if v in ends), "holds"), f"({x}, {y}): " + "; ".join(text)
+        for study in studies: _corners(sensitivity_table(read_study(study, e.root)).pipe(lambda t: t[t.region == "all"]), ends, text)
+        return next((v for v in ("does not hold", "undecided") if v in ends), "holds"), "; ".join(text)
     return check
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c022
+def _corners(t: pd.DataFrame, ends: list[str], text: list[str]) -> None:
+    "Verdict and numbers of each data set of a grid."
+    x, y = t.columns[4], t.columns[5]
+    edge = lambda r: r[x] in (t[x].min(), t[x].max()) and r[y] in (t[y].min(), t[y].max())
+    for d, g in t.groupby("dataset", sort=False):
+        if g["mean"].nunique() == 1: text.append(f"{d.removesuffix('_dir')} the same for all"); continue # too few epochs for shares to differ
+        best = g.loc[g["mean"].idxmin()]
+        low, high = (g[(g[x] == f(g[x])) & (g[y] == f(g[y]))].iloc[0] for f in (min, max))
+        ends.append(("undecided" if any(r.tied and not edge(r) for _, r in g.iterrows()) else "does not hold") if edge(best) else "undecided" if low.tied or high.tied else "holds")
+        text.append(f"{d.removesuffix('_dir')} lowest at ({x} {best[x]:g}, {y} {best[y]:g}), least of both {low.excess:+.1f} ± {low.half_width:.1f} %, most of both {high.excess:+.1f} ± {high.half_width:.1f} %")
+
+# %% ../../nbs/lib/78_report.claims.ipynb #c023
 _RUNS = "table@<data set>"
 _RIVALS = (("l1", "vanilla"), ("mse", "MSE"), ("lds", "LDS"), ("fds", "FDS"), ("bmc", "BMC"), ("gai", "GAI"))
 CLAIMS = (
@@ -353,7 +359,7 @@ CLAIMS = (
     *(Claim("Sec. 4.5.2", f"MAE of {r} is lowest at α = {a:g}, β = {b:g}", "grid of six by six, IRDA and Meta-IRDA", check=_lowest(r, a, b), stage="fig_sensitivity")
       for r, a, b in (("all", .5, .75), ("many", .5, .5), ("medium", .5, .75), ("few", .5, 1.))),
     Claim("Table 3, Sec. 4.4.1", "Few-shot errors on faces fall by 38 % against vanilla", "Meta-IRDA against vanilla, other faces, few-shot MAE", "meta_irda", "l1", "faces", "few", -38., stage="table_faces"),
-    Claim("Table 3, Sec. 4.4.1", "... and by 20 % against the best other method", "Meta-IRDA against the best of MSE, LDS, FDS, BMC, GAI, other faces", "meta_irda", "sota", "faces", "few", -20., stage="table_faces"),
+    Claim("Table 3, Sec. 4.4.1", "... and by 20 % against the best other method", "Meta-IRDA against the best of seven others, other faces", "meta_irda", "sota", "faces", "few", -20., stage="table_faces"),
     Claim("Table 3", "IRDA beats the best other method on faces overall", "the same, IRDA, MAE of all", "irda", "sota", "faces", stage="table_faces"),
     *(Claim("Table 3", f"IRDA's few-shot error on faces is below that of {name}", "few-shot MAE, other faces", "irda", m, "faces", "few", stage="table_faces") for m, name in _RIVALS),
     Claim("Sec. 1, 3.4", "Implicit augmentation helps on faces", "IRDA against itself with β = 0, other faces", "irda", "irda_b0", "faces", stage="table_faces"),
@@ -369,8 +375,9 @@ CLAIMS = (
     Claim("Sec. 4.4.1", "SMOTER and SMOGN are the worst; SupCR and RankSim the best of the others", "-", check=_not_here("methods not implemented yet"), stage=""),
 )
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c023
+# %% ../../nbs/lib/78_report.claims.ipynb #c024
 _NORMS, _OVER, _OURS = "norm_ablation", "norm_over", "frob_ours"
+_REAL, _PAIRS = "norm_ablation_real", ("stsb_dir", "stsb_encoder_dir")
 NORM_CLAIMS = (
     Claim("F, abstract", "Majority labels have the lower errors", "vanilla: few-shot over many-shot MAE", check=_gap("l1"), stage=_RUNS),
     Claim("F, abstract", "Norms of majority labels follow the label", f"vanilla, many-shot labels: |τ| above {ORDERED:g} on every data set", check=_ordered("l1", "many"), stage="fig_norm_order"),
@@ -385,7 +392,8 @@ NORM_CLAIMS = (
     Claim("F, tables", "... and on faces", "frob against vanilla, other faces, few-shot", "frob", "l1", "faces", "few", stage="table_faces"),
     *(Claim("F, tables", text, test, "frob", "l1", "stsb", region, metric=metric, stage="table_stsb")
       for text, test, region, metric in (("... and on STS-B-DIR", "frob against vanilla, MSE of all", "all", "mse"), ("... in its few-shot region", "the same, few-shot", "few", "mse"))),
-    Claim("F, Fig. 1-2", "Neither the smallest nor the largest e_F and e_SFT are best", "shares of the epochs, MAE of all", check=_interior("norm_splits"), stage="fig_norm_splits"),
+    Claim("F, tables", "... and with a sentence encoder", "the same, few-shot", "frob", "l1", "stsb_encoder", "few", metric="mse", stage="table_stsb_encoder"),
+    Claim("F, Fig. 1-2", "Neither the smallest nor the largest e_F and e_SFT are best", "shares of the epochs, MAE of all", check=_interior("norm_splits", "norm_splits_real"), stage="fig_norm_splits"),
     Claim("F, Fig. 3-4", "Values of α and β that are best", "-", check=_not_here("the figures' numbers are not in the text at hand; ours: fig_norm_weights"), stage="fig_norm_weights"),
     Claim("F, Sec. 1.4", "Ordering alone lowers errors (phase 1)", "four-way ablation, few-shot", "order", "mae", _NORMS, "few", stage="fig_norm_ablation"),
     Claim("F, Sec. 1.4", "Fine-tuning alone lowers errors (phases 2 and 3)", "the same", "tune", "mae", _NORMS, "few", stage="fig_norm_ablation"),
@@ -394,6 +402,11 @@ NORM_CLAIMS = (
     Claim("F, public code", "Fine-tuning on the balanced validation split is better than on the training split (a leak)", "a fine-tuned epoch kept, few-shot", "leak", "kept", _NORMS, "few", stage="fig_norm_ablation"),
     Claim("F, public code", "... without norm terms too", "fine-tuned on validation without norm terms, against vanilla, few-shot", "leak_plain", "mae", _NORMS, "few", stage="fig_norm_ablation"),
     Claim("F, public code", "... and owes its gain to the norms", "the same fine-tuning on validation, with norm terms against without", "leak", "leak_plain", _NORMS, "few", stage="fig_norm_ablation"),
+    *(Claim("F, Sec. 1.4", text, "ablation on faces, few-shot", mine, base, _REAL, "few", datasets=("faces_dir",), stage="fig_norm_ablation_real")
+      for text, mine, base in (("On faces ordering alone lowers errors", "order", "mae"), ("... and fine-tuning alone", "tune", "mae"), ("... and all phases are better than ordering alone", "all", "order"), ("... and the schedule as printed lowers errors", "printed", "mae"))),
+    *(Claim("F, public code", text + where, "ablation, few-shot", mine, base, _REAL, "few", datasets=sets, stage="fig_norm_ablation_real")
+      for where, sets in (("on faces", ("faces_dir",)), ("on STS-B-DIR", _PAIRS))
+      for text, mine, base in (("The leak (fine-tuned on validation, with norm terms) lowers errors ", "leak", "mae"), ("... without norm terms too, ", "leak_plain", "mae"), ("... and owes its gain to the norms, ", "leak", "leak_plain"))),
     Claim("F, aim (ours)", "With one setting it lowers few-shot errors on two data sets or more, and raises errors of all on none", "frob against vanilla, each data set", check=_helps("frob", "l1"), stage=_RUNS),
     Claim("F, aim (ours)", "... and our variant does", "frob_ours against vanilla, each data set", check=_helps(_OURS, "l1"), stage=_RUNS),
     Claim("F, ours", "Our variant lowers few-shot errors", "frob_ours against vanilla", _OURS, "l1", region="few", stage=_RUNS),
@@ -401,11 +414,12 @@ NORM_CLAIMS = (
     Claim("F, ours", "... owing to what it asks of features", "against the same without norm terms, few-shot", "ours", "balanced", "norm_variants", "few", stage="fig_norm_variants"),
     Claim("F, ours", "... and few-shot errors on faces", "against vanilla, other faces", _OURS, "l1", "faces", "few", stage="table_faces"),
     Claim("F, ours", "... and few-shot errors on STS-B-DIR", "against vanilla, MSE", _OURS, "l1", "stsb", "few", metric="mse", stage="table_stsb"),
+    Claim("F, ours", "... with a sentence encoder", "the same", _OURS, "l1", "stsb_encoder", "few", metric="mse", stage="table_stsb_encoder"),
 )
 
-# %% ../../nbs/lib/78_report.claims.ipynb #c025
+# %% ../../nbs/lib/78_report.claims.ipynb #c026
 _CAPTION = ("Claims of the IRDA paper (Zhu and Wu) and, with an F, of that on Frobenius norms, and what our data says: change of MAE, where nothing else is named, with 95 % interval over {seeds} seeds, mean over data sets (each in brackets). p: paired t-test over seeds, "
-            "corrected for all comparisons of the same paper ({n}; Benjamini-Yekutieli); checks without p are uncorrected. Faces: one split, seeds differ in the training alone. Verdicts by rules (notebook 78_report.claims).")
+            "corrected for all comparisons of the same paper ({n}; Benjamini-Yekutieli); checks without p are uncorrected. Faces and STS-B-DIR: one split, seeds differ in the training alone. Verdicts by rules (notebook 78_report.claims).")
 
 def claims_frame(
     table: pd.DataFrame, # of `claims_table`

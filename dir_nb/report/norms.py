@@ -54,6 +54,7 @@ def norm_figure(
     columns: int = 4, # panels side by side
 ) -> Figure:
     "A panel per method."
+    columns = min(columns, len(methods))
     rows = -(-len(methods) // columns)
     top = 1.05 * curves[curves.method.isin(methods)].train_mae.max()
     with style():
@@ -153,24 +154,26 @@ def order_figure(
 # %% ../../nbs/lib/81_report.norms.ipynb #c017
 def methods_figure(
     orders: pd.DataFrame, # of `dir_nb.analysis.norms.order_table`
+    methods: Sequence[str], # in the order of their numbers
     titles: Mapping[str, tuple[str, str]], # data set -> title and units
     labels: Mapping[str, str] | None = None, # method -> label
 ) -> Figure:
-    "A panel per data set: order of the norms over all labels against the mean of the labels' training errors, means over seeds, a point per method; rank correlation over methods, mean over seeds with its 95 % interval."
+    "A panel per data set: order of the norms over all labels against the mean of the labels' training errors, means over seeds, a numbered point per method; rank correlation over methods, mean over seeds with its 95 % interval."
     d = orders[orders.region == "all"].assign(size=lambda t: t.tau.abs())
-    sets, methods = list(dict.fromkeys(d.dataset)), list(dict.fromkeys(d.method))
+    sets = list(dict.fromkeys(d.dataset))
     with style():
-        fig, axes = plt.subplots(1, len(sets), figsize=(max(3.3 * len(sets), 5), 3.6), squeeze=False)
+        fig, axes = plt.subplots(1, len(sets), figsize=(max(3.3 * len(sets), 8), 3.6), squeeze=False)
         for ax, s in zip(axes[0], sets):
             mine = d[d.dataset == s]
-            for m, g in mine.groupby("method", sort=False):
-                _, colour, _, marker = method_style(m)
-                ax.plot(g["size"].mean(), g.train_mae.mean(), marker or "X", color=colour, ms=6, mec=BLACK, mew=.4)
+            for i, m in enumerate(methods, 1):
+                g = mine[mine.method == m]
+                ax.plot(g["size"].mean(), g.train_mae.mean(), "o", color=method_style(m)[1], alpha=.45, ms=11, mew=0)
+                ax.annotate(str(i), (g["size"].mean(), g.train_mae.mean()), ha="center", va="center", fontsize=7)
             rho, half, _ = t_interval(pd.Series([stats.spearmanr(g["size"], g.train_mae).statistic for _, g in mine.groupby("seed")]))
             title, units = titles.get(s, (s, ""))
             ax.set_title(title, loc="left"); ax.set_xlabel("|τ| of norm against label"); ax.set_title(f"ρ = {rho:+.2f} ± {half:.2f}".replace("-", "−"), loc="right", fontsize=9)
             ax.set_ylabel(f"mean training MAE of labels ({units})" if units else "mean training MAE of labels")
-        handles = [Line2D([], [], color=method_style(m)[1], marker=method_style(m)[3] or "X", ls="", mec=BLACK, mew=.4, label=(labels or {}).get(m, method_style(m)[0])) for m in methods]
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(methods), 5), fontsize=8)
+        handles = [Line2D([], [], color=method_style(m)[1], marker="o", ls="", ms=8, alpha=.45, mew=0, label=f"{i} {(labels or {}).get(m, method_style(m)[0])}") for i, m in enumerate(methods, 1)]
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(methods), 5 if len(sets) > 2 else 4), fontsize=8)
     plt.close(fig)
     return fig

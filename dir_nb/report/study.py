@@ -135,7 +135,7 @@ def sensitivity_figure(
 
 def _greek(name: str) -> str:
     "A setting's symbol."
-    return {"alpha": "α", "beta": "β"}.get(name, name)
+    return {"alpha": "α", "beta": "β", "fit_share": "share of e_F", "tune_share": "share of e_SFT"}.get(name, name)
 
 # %% ../../nbs/lib/76_report.study.ipynb #c013
 def arrow_table(

@@ -320,6 +320,7 @@ def public_frame(
     dataset: str, # id
     labels: Mapping[str, str], # of our methods that are shown, method -> label
     columns: Sequence[tuple[str, str]] = (("mse", "all"), ("mse", "many"), ("mse", "medium"), ("mse", "few"), ("pearson", "all")), # metric, region
+    here: Mapping[str, str] | None = None, # data set of ours -> what stands below From; None: `dataset` alone
 ) -> pd.DataFrame: # strings: #, Method, From, and the columns
     "Printed results and ours in one table, for `dir_nb.report.prose`; raises `ValueError` for a data set without printed ones."
     theirs = public[public.dataset == dataset]
@@ -328,8 +329,9 @@ def public_frame(
     for (source, method), g in theirs.groupby(["source", "method"], sort=False):
         at = g.set_index(["metric", "region"]).value
         rows.append([method, source, *(f"{at[c]:.3f}" if c in at.index else "–" for c in columns)])
-    ours = summary[summary.dataset == dataset].set_index(["method", "metric", "region"])
-    for m, label in labels.items(): rows.append([label, "here", *(_number(ours.loc[(m, *c)]["mean"], ours.loc[(m, *c)].half_width, 3) for c in columns)])
+    ours = summary.set_index(["dataset", "method", "metric", "region"])
+    for d, where in (here or {dataset: "here"}).items():
+        for m, label in labels.items(): rows.append([label, where, *(_number(ours.loc[(d, m, *c)]["mean"], ours.loc[(d, m, *c)].half_width, 3) for c in columns)])
     return pd.DataFrame([[str(i), *r] for i, r in enumerate(rows, 1)], columns=["#", "Method", "From", *names])
 
 # %% ../../nbs/lib/71_report.tables.ipynb #c031
