@@ -215,7 +215,7 @@ def side_by_side(
     names: list[str], # independent stages
     jobs: int, # how many at a time
     root: Path, # the project
-    together: int = 4, # stages per call of DVC, which takes seconds to start
+    together: int = 6, # stages per call of DVC, which takes seconds to start
 ) -> list[str]: # those that failed
     "Run stages `jobs` at a time, with a bar; each call's own output is kept and shown only if a stage fails."
     def some(group: list[str]) -> tuple[list[str], subprocess.CompletedProcess]:

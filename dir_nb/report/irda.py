@@ -13,14 +13,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from ..bins import count_thirds
 from ..collect import t_interval
 from ..paths import project_root
 from .plots import BLACK, BLUE, GREEN, ORANGE, REGION_LABELS, VERMILLION, method_style, style
@@ -103,6 +101,9 @@ def trace_table(
     title: str | None = None, # shown; the data set's id if None
 ) -> pd.DataFrame: # dataset, title, method, name, part, epoch, mean, half_width, seeds
     "Mean of each trace over head and tail bins, with its 95 % t-interval over seeds; raises `ValueError` for runs without traces."
+    import torch # here, as figures of finished studies need none of it
+
+    from dir_nb.bins import count_thirds
     rows = []
     for m in methods:
         folders = sorted((Path(root or project_root()) / "runs" / dataset / m).glob("s*"), key=lambda p: int(p.name[1:]))

@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ..analysis.regularisation import TABLE2, arrows
 from ..collect import t_interval
 from .irda import difference_table
 from .plots import BLACK, BLUE, GREEN, REGION_LABELS, VERMILLION, style
@@ -144,6 +143,7 @@ def arrow_table(
     titles: Mapping[str, tuple[str, str]] | None = None, # data set -> title and units
 ) -> pd.DataFrame: # dataset, title, method, label, column, change (ratio to the control), low, high, p, arrow, seeds, printed
     "Arrows of the IRDA paper's Table 2, measured and printed; raises `ValueError` for a control that was not run, and fewer than two seeds that both finished."
+    from dir_nb.analysis.regularisation import TABLE2, arrows # here, as the other figures need no torch
     if control not in set(study.method): raise ValueError(f"control={control!r} is not among the variants {list(dict.fromkeys(study.method))}")
     names, rows = {v: k for k, v in TABLE2_MEASURES.items()}, []
     for dataset, d in study.groupby("dataset", sort=False):
