@@ -162,7 +162,7 @@ def methods_figure(
     d = orders[orders.region == "all"].assign(size=lambda t: t.tau.abs())
     sets = list(dict.fromkeys(d.dataset))
     with style():
-        fig, axes = plt.subplots(1, len(sets), figsize=(max(3.3 * len(sets), 8), 3.6), squeeze=False)
+        fig, axes = plt.subplots(1, len(sets), figsize=(max(3.4 * len(sets), 8), 3.9), squeeze=False)
         for ax, s in zip(axes[0], sets):
             mine = d[d.dataset == s]
             for i, m in enumerate(methods, 1):
@@ -172,7 +172,7 @@ def methods_figure(
             rho, half, _ = t_interval(pd.Series([stats.spearmanr(g["size"], g.train_mae).statistic for _, g in mine.groupby("seed")]))
             title, units = titles.get(s, (s, ""))
             ax.set_title(title, loc="left"); ax.set_xlabel("|τ| of norm against label"); ax.set_title(f"ρ = {rho:+.2f} ± {half:.2f}".replace("-", "−"), loc="right", fontsize=9)
-            ax.set_ylabel(f"mean training MAE of labels ({units})" if units else "mean training MAE of labels")
+            ax.set_ylabel("mean training MAE of labels" + (f"\n({units})" if units else ""))
         handles = [Line2D([], [], color=method_style(m)[1], marker="o", ls="", ms=8, alpha=.45, mew=0, label=f"{i} {(labels or {}).get(m, method_style(m)[0])}") for i, m in enumerate(methods, 1)]
         fig.legend(handles=handles, loc="outside lower center", ncols=min(len(methods), 5 if len(sets) > 2 else 4), fontsize=8)
     plt.close(fig)
