@@ -1,6 +1,6 @@
 # The commands a newcomer needs. The environment lives in .venv and is made from requirements.lock.
 PYTHON ?= python3.11
-JOBS ?= 3
+JOBS ?= 2
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
