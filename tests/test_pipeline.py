@@ -15,9 +15,9 @@ from project import ROOT, copy_project, metrics, repro, run
 
 from dir_nb.losses.irda import PRINTED
 from dir_nb.paths import load_params
-from dir_nb.pipeline import artefact_index, artefacts, notebook_parameters, shown, sources_file, stage_modules, stage_settings, stages
+from dir_nb.compendium.pipeline import artefact_index, artefacts, notebook_parameters, shown, sources_file, stage_modules, stage_settings, stages
 from dir_nb.provenance import import_closure
-from dir_nb.study import read_study, study_variants
+from dir_nb.compendium.study import read_study, study_variants
 
 
 def test_every_artefact_is_declared():
@@ -205,7 +205,7 @@ def test_notebooks_start_side_by_side(tmp_path):
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}, cells=[nbformat.v4.new_code_cell("name = ''", metadata={"tags": ["parameters"]}),
                                                nbformat.v4.new_code_cell("from pathlib import Path; Path(name).write_text(name)")])
     nbformat.write(notebook, folder / "note.ipynb")
-    code = "import sys; from dir_nb.pipeline import run_notebook; run_notebook('nbs/note.ipynb', {'name': sys.argv[1]}, sys.argv[2])"
+    code = "import sys; from dir_nb.compendium.pipeline import run_notebook; run_notebook('nbs/note.ipynb', {'name': sys.argv[1]}, sys.argv[2])"
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     names = [f"n{i}" for i in range(4)]
     started = [subprocess.Popen([sys.executable, "-c", code, name, tmp_path], env=env) for name in names]

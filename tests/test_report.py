@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from dir_nb.bins import BinGrid, ShotRegions
-from dir_nb.collect import BIN_COLUMNS, REGIONS, RunProblems, collect, read_csv, summarise_runs, write_tables
+from dir_nb.compendium.collect import BIN_COLUMNS, REGIONS, RunProblems, collect, read_csv, summarise_runs, write_tables
 from dir_nb.paths import write_json, write_text
-from dir_nb.report import plots, tables
+from dir_nb.compendium import plots, tables
 
 PROJECT = Path(__file__).parents[1]
 METHODS = ["l1", "lds", "fds", "bmc", "irda", "mine"]
@@ -185,5 +185,5 @@ def test_the_papers_last_rows_by_arithmetic():
 
 
 def test_losses_do_not_need_the_reports():
-    code = "import sys, dir_nb.collect; print([m for m in ('matplotlib', 'torch', 'torchvision') if m in sys.modules])"
+    code = "import sys, dir_nb.compendium.collect; print([m for m in ('matplotlib', 'torch', 'torchvision') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

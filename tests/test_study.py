@@ -8,11 +8,11 @@ import pytest
 import yaml
 from project import ROOT, copy_project, run
 
-from dir_nb.analysis.norms import norm_table
+from dir_nb.compendium.label_norms import norm_table
 from dir_nb.paths import load_params
 from dir_nb.run import run_config
-from dir_nb.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study
-from dir_nb.sweep import draw_settings, searched_entry
+from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study
+from dir_nb.compendium.search import draw_settings, searched_entry
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_norms_that_training_left(project):
     """What a run stored of its norms is what its model gives, and a loop over labels."""
     script = """
 import json
-from dir_nb.analysis.norms import training_norms
+from dir_nb.compendium.label_norms import training_norms
 from dir_nb.run import load_model, plain_training
 trainer = load_model("runs/abalone_dir/l1/s0/model.safetensors", ".")
 found = training_norms(trainer)
