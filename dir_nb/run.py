@@ -18,13 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from .data.core import SeedView, open_prepared
-from .feature_stats import FeatureStats
+from .feature_stats import Confusion, FeatureStats
 from .methods import build_method, component_modules
 from .models.catalog import build_model, model_module
 from .paths import atomic_path, load_params, project_root, read_json, write_json, write_text
 from .provenance import code_digests, file_digest
 from .suggest import suggest
-from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_training, predict, seed_epoch, trace_arrays
+from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict, seed_epoch, trace_arrays
 
 # %% ../nbs/lib/train/76_run.ipynb #c005
 def run_config(
@@ -90,7 +90,7 @@ def training_features(
         keep = torch.isfinite(target.flatten())
         feat, label = feat[keep.to(feat.device)], target.flatten()[keep]
         bins, pred = view.grid.index(label, check=False).to(feat.device), model.head(feat)
-        off = trainer.method.decode(pred) - label.to(pred).unsqueeze(1)
+        off = trainer.method.decode(pred, feat) - label.to(pred).unsqueeze(1)
         stats.update(feat, bins)
         out.update(torch.cat([pred, torch.linalg.vector_norm(feat, dim=1, keepdim=True), off.abs()], 1), bins)
     for s in (stats, out): s.end_epoch()
@@ -99,7 +99,7 @@ def training_features(
 # %% ../nbs/lib/train/76_run.ipynb #c014
 def _kept(method: Any) -> dict[str, torch.Tensor]:
     "A method's tensors without feature statistics, which only training needs and which can be large."
-    stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, FeatureStats) or type(m).__name__ in ("FDS", "Confusion"))
+    stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, (FeatureStats, Confusion)))
     return {k: v for k, v in method.state_dict().items() if not (stats and k.startswith(stats))}
 
 def save_model(
@@ -133,8 +133,8 @@ def write_results(
 ) -> None:
     "Evaluate the chosen epoch on the test split and write the run's files."
     t, view = trainer, trainer.view
-    loaders = {s: t.loader(getattr(view, s), t.config.eval_batch_size) for s in ("val", "test")}
-    pairs = {s: [torch.cat(p) for p in zip(*predict(t.model, t.method.decode, loader, t.fabric))] for s, loader in loaders.items()}
+    loaders = {s: t.loader(getattr(view, s), t.config.eval_batch_size, shared=False) for s in ("val", "test")}
+    pairs = {s: [torch.cat(p) for p in zip(*predict(t.model, t.method, loader, t.fabric))] for s, loader in loaders.items()}
     found = {s: t.metrics(delta=True) for s in pairs}
     for s, (pred, target) in pairs.items(): found[s].update(pred, target)
     head = {k: config[k] for k in ("dataset", "method", "seed")} | {"best_epoch": t.state.best_epoch}
@@ -153,7 +153,7 @@ def write_results(
     # w' Sigma w is the variance of g: the features' variances alone do not give it
     arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var} | {f"{k}_{m}": getattr(out, m)[:, i] for i, k in enumerate(("pred", "norm", "error")) for m in ("mean", "var")}
     if t.state.traces: np.savez(folder / "traces.npz", **trace_arrays(t.state.traces))
-    if t.method.fds is not None: arrays |= {"smoothed_mean": t.method.fds.smoothed_mean, "smoothed_var": t.method.fds.smoothed_var}
+    arrays |= t.method.arrays()
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
 
 # %% ../nbs/lib/train/76_run.ipynb #c016
@@ -176,10 +176,12 @@ def run_seed(
     trainer = make_trainer(config, open_prepared(dataset, root).seed(seed), scratch, key)
     fit(trainer, progress, stop_after)
     if stop_after is not None: return None
-    write_json(scratch / "key.json", key)
-    with atomic_path(done) as tmp:
-        tmp.mkdir()
-        write_results(trainer, config, tmp)
+    if trainer.fabric.global_rank == 0: # one process writes, from all samples; the others wait
+        write_json(scratch / "key.json", key)
+        with atomic_path(done) as tmp:
+            tmp.mkdir()
+            write_results(trainer, config, tmp)
+    trainer.fabric.barrier()
     return done
 
 # %% ../nbs/lib/train/76_run.ipynb #c018
@@ -196,4 +198,5 @@ def evaluate_run(
     if not path.is_file(): raise FileNotFoundError(f"no finished run in {path.parent.relative_to(root)}: `dir-nb train {dataset} {method}` makes it")
     if split not in ("train", "val", "test"): raise ValueError(f"split is {split!r}: choose train, val or test")
     t = load_model(path, root)
-    return evaluate(t.model, t.method, t.loader(getattr(t.view, split), t.config.eval_batch_size), t.metrics(delta=True), t.fabric).compute()
+    data = plain_split(t.view, split)
+    return evaluate(t.model, t.method, t.loader(data, t.config.eval_batch_size), t.metrics(delta=True), t.fabric).compute()
