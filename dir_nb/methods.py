@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from .suggest import suggest
+from .checks import suggest
 from .train.core import Phase, TrainConfig, TrainHooks, plain_training
 
 # %% ../nbs/lib/train/75_methods.ipynb #c005

@@ -23,7 +23,7 @@ from .methods import build_method, component_modules
 from .models.catalog import build_model, model_module
 from .paths import atomic_path, load_params, project_root, read_json, write_json, write_text
 from .provenance import code_digests, file_digest
-from .suggest import suggest
+from .checks import suggest
 from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_training, predict, seed_epoch, trace_arrays
 
 # %% ../nbs/lib/train/76_run.ipynb #c005
