@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from .checks import suggest
 from .parts.part import Part
-from .suggest import suggest
 from .train.method import Method
 
 # %% ../nbs/lib/train/75_methods.ipynb #c006

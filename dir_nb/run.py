@@ -6,7 +6,7 @@
 __all__ = ['run_config', 'run_modules', 'run_key', 'make_trainer', 'training_features', 'save_model', 'load_model',
            'write_results', 'run_seed', 'evaluate_run']
 
-# %% ../nbs/lib/train/76_run.ipynb #c002
+# %% ../nbs/lib/train/76_run.ipynb #c003
 import hashlib, json, shutil
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from .methods import build_method, component_modules
 from .models.catalog import build_model, model_module
 from .paths import atomic_path, load_params, project_root, read_json, write_json, write_text
 from .provenance import code_digests, file_digest
-from .suggest import suggest
+from .checks import suggest
 from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict, seed_epoch, trace_arrays
 
-# %% ../nbs/lib/train/76_run.ipynb #c005
+# %% ../nbs/lib/train/76_run.ipynb #c006
 def run_config(
     params: dict, # content of params.yaml
     dataset: str, # data set id
@@ -44,7 +44,7 @@ def run_config(
     if unknown: raise ValueError(f"unknown train settings {sorted(unknown)}: there are {', '.join(TrainConfig.__dataclass_fields__)}")
     return {"dataset": dataset, "method": method, "seed": seed, "model": data["model"], "entry": entry, "train": train}
 
-# %% ../nbs/lib/train/76_run.ipynb #c008
+# %% ../nbs/lib/train/76_run.ipynb #c009
 def run_modules(
     config: dict, # of one run
 ) -> list[str]: # dotted names
@@ -61,7 +61,7 @@ def run_key(
     parts = [config, data, code_digests(run_modules(config)), torch.__version__, np.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/lib/train/76_run.ipynb #c010
+# %% ../nbs/lib/train/76_run.ipynb #c011
 def make_trainer(
     config: dict, # of one run
     view: SeedView, # the data
@@ -76,7 +76,7 @@ def make_trainer(
     method = build_method(config["entry"], view, model.feat_dim)
     return Trainer(model, method, view, TrainConfig(**train), config["seed"], folder, key)
 
-# %% ../nbs/lib/train/76_run.ipynb #c012
+# %% ../nbs/lib/train/76_run.ipynb #c013
 @torch.no_grad()
 def training_features(
     trainer: Trainer, # fitted
@@ -96,7 +96,7 @@ def training_features(
     for s in (stats, out): s.end_epoch()
     return stats, out
 
-# %% ../nbs/lib/train/76_run.ipynb #c014
+# %% ../nbs/lib/train/76_run.ipynb #c015
 def _kept(method: Any) -> dict[str, torch.Tensor]:
     "A method's tensors without feature statistics, which only training needs and which can be large."
     stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, (FeatureStats, Confusion)))
@@ -125,7 +125,7 @@ def load_model(
     trainer.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}, strict=False)
     return trainer
 
-# %% ../nbs/lib/train/76_run.ipynb #c015
+# %% ../nbs/lib/train/76_run.ipynb #c016
 def write_results(
     trainer: Trainer, # fitted
     config: dict, # of the run
@@ -156,7 +156,7 @@ def write_results(
     arrays |= t.method.arrays()
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
 
-# %% ../nbs/lib/train/76_run.ipynb #c016
+# %% ../nbs/lib/train/76_run.ipynb #c017
 def run_seed(
     dataset: str, # data set id
     method: str, # method id
@@ -184,7 +184,7 @@ def run_seed(
     trainer.fabric.barrier()
     return done
 
-# %% ../nbs/lib/train/76_run.ipynb #c018
+# %% ../nbs/lib/train/76_run.ipynb #c019
 def evaluate_run(
     dataset: str, # data set id
     method: str, # method id

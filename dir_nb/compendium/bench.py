@@ -26,7 +26,7 @@ from ..bins import BinGrid, ShotRegions
 from ..methods import LOSSES, Method, build_loss, build_method
 from ..models.catalog import build_model, example_batch
 from ..paths import atomic_path, project_root, write_text
-from ..suggest import suggest
+from ..checks import suggest
 from ..train.core import Batch, StepModule
 
 # %% ../../nbs/compendium/07_bench.ipynb #c005

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from ..paths import atomic_path, project_root, read_json
-from ..suggest import suggest
+from ..checks import suggest
 
 # %% ../../nbs/compendium/02_collect.ipynb #c005
 REGIONS = ("all", "many", "medium", "few")

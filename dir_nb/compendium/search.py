@@ -22,7 +22,7 @@ from .collect import write_tables
 from ..paths import load_params, project_root, read_json, write_json
 from ..provenance import code_digests
 from ..seeds import default_workers
-from ..suggest import suggest
+from ..checks import suggest
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .core import FeatureRegressor
-from ..suggest import suggest
+from ..checks import suggest
 
 # %% ../../nbs/lib/models/69_models.catalog.ipynb #c005
 MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
