@@ -354,7 +354,7 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 
 def bench_entries(
-    methods: Mapping[str, Mapping[str, Any]], # of params.yaml
+    methods: Mapping[str, Mapping[str, Any]], # of `load_conf`
     named: Iterable[str] = (), # those to time; none named: all
 ) -> dict[str, dict]:
     "The methods to time, vanilla apart, and IRDA with smaller covariances; raises `ValueError` for an unknown method."
@@ -375,7 +375,7 @@ def environment(
 
 # %% ../../nbs/compendium/07_bench.ipynb #c030
 def run_bench(
-    methods: Mapping[str, Mapping[str, Any]], # of params.yaml
+    methods: Mapping[str, Mapping[str, Any]], # of `load_conf`
     scale: str = "small", # tiny | small | full
     device: str = "cpu",
     named: Iterable[str] = (), # methods; none named: all
