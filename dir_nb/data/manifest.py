@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from ..bins import BinGrid
+from ..conf import SHOWN, flat_dataset, read_yaml
 from .core import (DataProblems, _some, content_keys, input_problems, join_groups, leak_problems, meta_from, seed_splits,
                               split_problems, target_problems, write_prepared)
 from .vader import build_vocab, encode, tokenize
-from ..paths import atomic_path, project_root, safe_join
+from ..paths import atomic_path, project_root, safe_join, write_text
 
 # %% ../../nbs/lib/data/58_data.manifest.ipynb #c005
 _CODES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
@@ -148,7 +150,7 @@ def read_inputs(
 
 def prepare_manifest(
     name: str, # data set id
-    config: dict[str, Any], # its entry under `datasets:` in params.yaml
+    config: dict[str, Any], # its entry in conf/
     root: Path | str | None = None, # project; found from the working folder if None
     raw: Path | None = None, # raw data; data/<name> if None
 ) -> str: # the report
@@ -185,21 +187,24 @@ DEFAULTS = {
 
 def register(
     name: str, # data set id
-    config: dict[str, Any], # its entry
+    config: dict[str, Any], # its settings, title and units among them
     root: Path, # project
-) -> bool: # whether params.yaml changed
-    "Enter a data set in `datasets:` and `grid.datasets` of params.yaml, keeping comments; raises `ValueError` without ruamel.yaml."
+) -> bool: # whether a file changed
+    "Write `conf/datasets/<name>.yaml` and name it in `conf/grid.yaml`, whose comments stay; raises `ValueError` without ruamel.yaml."
     try: from ruamel.yaml import YAML
     except ImportError as e:
-        raise ValueError(f"ruamel.yaml is missing (it comes with dvc): install it, or enter {name!r} by hand: {config}") from e
-    path, yml = Path(root) / "params.yaml", YAML()
+        raise ValueError(f"ruamel.yaml is missing (it comes with dvc): install it, or write conf/datasets/{name}.yaml by hand: {config}") from e
+    own, path, yml = Path(root) / "conf" / "datasets" / f"{name}.yaml", Path(root) / "conf" / "grid.yaml", YAML()
     yml.preserve_quotes, yml.width = True, 4096
-    params = (yml.load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
-    table, grid = params.setdefault("datasets", {}), params.setdefault("grid", {}).setdefault("datasets", [])
-    if name in grid and table.get(name) == config: return False
-    if table.get(name) != config: table[name] = config # an equal one keeps its comments
-    if name not in grid: grid.append(name)
-    with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8") as f: yml.dump(params, f)
+    grid = yml.load(path.read_text(encoding="utf-8")) if path.is_file() else {"datasets": [], "methods": [], "seeds": [0]}
+    known = own.is_file() and flat_dataset(read_yaml(own)) == flat_dataset(config) # an equal one keeps its comments
+    if known and name in grid["datasets"]: return False
+    flat = flat_dataset(config)
+    shown = {k: flat.pop(k) for k in SHOWN if k in flat}
+    if not known: write_text(own, yaml.safe_dump({"display": shown, **flat}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
+    if name not in grid["datasets"]:
+        grid["datasets"].append(name)
+        with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8") as f: yml.dump(grid, f)
     return True
 
 # %% ../../nbs/lib/data/58_data.manifest.ipynb #c022
@@ -241,7 +246,7 @@ def add_dataset(
     link: bool = False, # link the folder instead of copying it; DVC then does not store it
     loader: Callable[[str, dict, Path], str] | None = None, # what prepares it; None = `prepare_manifest`
 ) -> str: # the report
-    "Check a data set, put it under data/<name>, hand it to DVC and enter it in params.yaml; running it twice changes nothing."
+    "Check a data set, put it under data/<name>, hand it to DVC and enter it in conf/; running it twice changes nothing."
     root, path = Path(root or project_root()), Path(path)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name): raise ValueError(f"{name!r} is no data set id: use lower-case letters, digits, _")
     need_dvc()
