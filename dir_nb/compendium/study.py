@@ -105,17 +105,17 @@ def run_both_rules(config: dict, root: Path) -> dict: # of a run, with a setting
     return run_once(config, root, "both_rules", both_rules, ("dir_nb.compendium.study",))
 
 # %% ../../nbs/compendium/04_study.ipynb #c010
-NORM_STEPS = ("first", "main", "wanted", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
+NORM_STEPS = ("first", "main", "goal", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
 NORM_MEASURES = ("value", "region_code", "norm", "norm_std", "train_mae", "test_mae", "test_n", *NORM_STEPS)
 
 def phase_steps(
     norm: np.ndarray, # (epochs, B) labels' norms, as a norm schedule traces them
-    wanted: np.ndarray, # (epochs, B) what phase 3 wants; NaN before it
+    goal: np.ndarray, # (epochs, B) what phase 3 wants; NaN before it
 ) -> dict[str, np.ndarray]: # NORM_STEPS -> (B,)
     "Norms at the borders of the phases; raises `ValueError` without an epoch of phase 3, or of phase 1."
-    tuned = np.isfinite(wanted).any(axis=1)
+    tuned = np.isfinite(goal).any(axis=1)
     if not tuned.any() or tuned.all(): raise ValueError(f"{int(tuned.sum())} of {len(tuned)} epochs are of phase 3: give both phases a share")
-    return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], wanted[-1], norm[-1])))
+    return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], goal[-1], norm[-1])))
 
 def norm_measures(
     trainer: "Trainer", # fitted
@@ -127,7 +127,7 @@ def norm_measures(
     stats, out = training_features(t)
     test = evaluate(t.model, t.method, t.loader(view.test, t.config.eval_batch_size), t.metrics(ranks=False), t.fabric).per_bin()
     traces = trace_arrays(t.state.traces)
-    steps = phase_steps(traces["norm"], traces["wanted"]) if "wanted" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
+    steps = phase_steps(traces["norm"], traces["goal"]) if "goal" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
     columns = {"value": view.grid.values, "region_code": view.regions.region, "norm": out.mean[:, 1], "norm_std": out.var[:, 1].sqrt(), "train_mae": out.mean[:, 2], "test_mae": test["mae"], "test_n": test["count"], **steps}
     return {str(b): {k: float(v[b]) for k, v in columns.items()} | {"n": int(stats.count[b])} for b in range(view.grid.n_bins) if stats.count[b] > 0}
 
