@@ -262,6 +262,49 @@ def test_add_dataset(dvc_project, tmp_path):
     (source / "toy.csv").write_text((source / "toy.csv").read_text() + "3,1.0,900\n")
     with pytest.raises(ValueError, match="holds something else"): add_dataset("toy_dir", source, config, dvc_project)
 
+def listing(folder: Path) -> set[str]:
+    "The files that a project's data.dvc names."
+    command = [sys.executable, "-m", "dvc", "list", "--dvc-only", "-R", ".", "data"]
+    return set(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split())
+
+def test_add_dataset_in_a_clone_keeps_the_other_data(tmp_path):
+    "Data that were not pulled stay in data.dvc, and can be pulled afterwards."
+    pytest.importorskip("dvc")
+    clone, (source, config) = tmp_path / "clone", toy(tmp_path / "own")
+    if not (ROOT / ".git").exists(): pytest.skip("not a git checkout")
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    before = listing(clone)
+    assert len(before) == 17 and not (clone / "data").exists()
+    add_dataset("toy_dir", source, config, clone)
+    assert listing(clone) == before | {"toy_dir/toy.csv"}
+    subprocess.run([sys.executable, "-m", "dvc", "pull", "-q", "data.dvc"], cwd=clone, check=True)
+    assert {str(f.relative_to(clone / "data")) for f in (clone / "data").rglob("*") if f.is_file()} == listing(clone)
+
+def test_add_dataset_without_the_store_changes_nothing(tmp_path):
+    "What cannot be read cannot be kept: refused, and data.dvc is as it was."
+    pytest.importorskip("dvc")
+    clone, (source, config) = tmp_path / "clone", toy(tmp_path / "own")
+    if not (ROOT / ".git").exists(): pytest.skip("not a git checkout")
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    shutil.rmtree(clone / "dvcstore")
+    before = (clone / "data.dvc").read_bytes()
+    with pytest.raises(ValueError, match="`dvc add data/toy_dir` failed"): add_dataset("toy_dir", source, config, clone)
+    assert (clone / "data.dvc").read_bytes() == before
+
+def test_add_dataset_after_a_kill(dvc_project, tmp_path):
+    "A run killed while it copies leaves nothing that the next one records."
+    source, config = toy(tmp_path / "own")
+    killed = "import os, shutil, sys, json; from pathlib import Path; from dir_nb.data.manifest import add_dataset\n" \
+             "def copytree(a, b): Path(b).mkdir(); (Path(b) / 'half.csv').write_text('half'); os.kill(os.getpid(), 9)\n" \
+             "shutil.copytree = copytree; add_dataset(*json.loads(sys.argv[1]))"
+    for name in ("toy_dir", "other_dir"):
+        args = json.dumps([name, str(source), config, str(dvc_project)])
+        assert subprocess.run([sys.executable, "-c", killed, args], cwd=ROOT).returncode == -9
+    assert len(list((dvc_project / "data").glob(".*_dir.*/*/half.csv"))) == 2
+    add_dataset("toy_dir", source, config, dvc_project)
+    assert listing(dvc_project) == {"toy_dir/toy.csv"}
+    assert [f.name[:11] for f in (dvc_project / "data").iterdir() if f.name.startswith(".")] == [".other_dir."]
+
 def test_add_from_the_command_line(dvc_project, tmp_path):
     "Without --config the entry in params.yaml holds, and the data set joins the grid; without either, the message says what is lacking."
     source, config = toy(tmp_path / "own")

@@ -20,7 +20,7 @@ from ..bins import BinGrid
 from .core import (DataProblems, _some, content_keys, input_problems, join_groups, leak_problems, meta_from, seed_splits,
                               split_problems, target_problems, write_prepared)
 from .vader import build_vocab, encode, tokenize
-from ..paths import atomic_path, project_root, safe_join
+from ..paths import atomic_path, project_root, safe_join, write_text
 
 # %% ../../nbs/lib/data/58_data.manifest.ipynb #c005
 _CODES = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
@@ -222,12 +222,21 @@ def need_dvc() -> None:
     "Raises `ValueError` if dvc is not installed."
     if importlib.util.find_spec("dvc") is None: raise ValueError("dvc is not installed: pip install 'dir-nb[pipeline]', then try again")
 
+def _sweep(dest: Path) -> None:
+    "Remove what killed copies to `dest` left beside it, and have DVC overlook such folders."
+    for left in dest.parent.glob(f".{dest.name}.????????"): shutil.rmtree(left)
+    ignore = dest.parent.parent / ".dvcignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    if (line := f"/{dest.parent.name}/.*") not in lines: write_text(ignore, "\n".join([*lines, line]) + "\n")
+
 def dvc_add(
     root: Path, # project
-    target: str = "data", # what to add
+    name: str, # data set that was put under data/
 ) -> None:
-    "`dvc add` in the project; raises `ValueError` if dvc is missing or refuses, with what it says."
+    "Record `data/<name>` in data.dvc, and nothing else of it; raises `ValueError` if dvc is missing or refuses, with what it says."
     need_dvc()
+    target = f"data/{name}" if (root / "data.dvc").is_file() else "data" # the first one makes data.dvc
+    if target != "data" and (root / target).is_symlink(): return # DVC does not store what lies behind a link
     command = [sys.executable, "-m", "dvc", "add", "--quiet", target]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode: raise ValueError(f"`dvc add {target}` failed in {Path(root).name}: {done.stderr.strip() or 'no message'}")
@@ -253,7 +262,8 @@ def add_dataset(
         (Path(d) / "data").mkdir()
         (Path(d) / "data" / name).symlink_to(path.resolve(), target_is_directory=True)
         report = (loader or prepare_manifest)(name, config, Path(d))
+    _sweep(root / "data" / name)
     _place(path, root / "data" / name, link)
-    dvc_add(root)
+    dvc_add(root, name)
     register(name, config, root)
     return report
