@@ -1,5 +1,5 @@
 """Data sets: the battery over every entry, splits against independent loops, the way in for one's own data, broken data of every kind."""
-import hashlib, json, os, shutil, subprocess, sys, tarfile
+import hashlib, io, json, os, shutil, subprocess, sys, tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from dir_nb.bins import BinGrid
 from dir_nb.data.catalog import DATASETS, check_dataset, prepare
 from dir_nb.data.core import DataProblems, balanced_split, crossing, join_groups, open_prepared
-from dir_nb.data.manifest import add_dataset
+from dir_nb.data.manifest import add_dataset, unpack_tar, unpacked
 
 os.environ["TQDM_DISABLE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
@@ -333,6 +333,42 @@ def test_missing_dvc_is_said_first(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "dvc" else real(name, *a))
     with pytest.raises(ValueError, match="dvc is not installed"): add_dataset("toy_dir", source, config, tmp_path)
     assert not (tmp_path / "data").exists()
+
+def chain_of_links(path: Path, outside: Path) -> None:
+    "A tar in the manner of CVE-2025-4517: links whose resolved path is longer than the system resolves, then a way out through them."
+    long, steps, at = "d" * 247, "abcdefghijklmnop", ""
+    def entry(name, kind, link="", content=b""):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, link, len(content)
+        tar.addfile(info, io.BytesIO(content))
+    with tarfile.open(path, "w") as tar:
+        for step in steps:
+            entry(os.path.join(at, long), tarfile.DIRTYPE)
+            entry(os.path.join(at, step), tarfile.SYMTYPE, long)
+            at = os.path.join(at, long)
+        way = "/".join([*steps, "l" * 254])
+        entry(way, tarfile.SYMTYPE, "../" * len(steps))
+        entry("escape", tarfile.SYMTYPE, way + "/.." * len(steps) + str(outside))
+        entry("flag", tarfile.LNKTYPE, "escape/flag")
+        entry("flag", tarfile.REGTYPE, content=b"changed")
+        entry("escape/new", tarfile.REGTYPE, content=b"landed")
+
+def test_a_chain_of_links_leads_nowhere(tmp_path):
+    "An archive that deceives `extractall(filter='data')` of Python below 3.11.13 writes nothing outside, nor do its parts without links."
+    outside, raw = tmp_path / "outside", tmp_path / "raw"
+    outside.mkdir(), raw.mkdir()
+    (outside / "flag").write_text("as it was")
+    chain_of_links(raw / "chain.tar", outside)
+    with pytest.raises(DataProblems, match="is a link or a device"):
+        with unpacked(raw, "chain.tar"): pass
+    assert {f.name: f.read_text() for f in outside.iterdir()} == {"flag": "as it was"}
+    (raw / "dest").mkdir()
+    with pytest.raises(ValueError): unpack_tar(raw / "chain.tar", raw / "dest")
+    assert not [f for f in (raw / "dest").rglob("*") if f.is_symlink()]
+    if sys.version_info[:3] == (3, 11, 7): # the archive is what it is meant to be: this Python's own filter is deceived by it
+        (raw / "own").mkdir()
+        with tarfile.open(raw / "chain.tar") as tar: tar.extractall(raw / "own", filter="data")
+        assert (outside / "new").read_text() == "landed"
 
 def faces() -> Path:
     folder = SHARED / "data/faces"
