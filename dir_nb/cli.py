@@ -44,8 +44,12 @@ def train(
     seed: Annotated[Optional[int], typer.Option(help="One seed only; its results stay in scratch/")] = None,
     workers: Annotated[Optional[int], typer.Option(help="Seeds side by side")] = None,
 ):
-    "Train and evaluate a method on a prepared data set; resumes what was begun."
+    "Train and evaluate a method on a data set, prepared first if need be; resumes what was begun."
+    from dir_nb.data.catalog import ensure_prepared
     from dir_nb.paths import read_json
+    from dir_nb.run import run_config
+    run_config(load_params(), dataset, method, seed or 0) # an unknown name is said before anything is done
+    if report := ensure_prepared(dataset): typer.echo(report)
     if seed is None:
         from dir_nb.seeds import run_method
         found = run_method(dataset, method, workers=workers)
