@@ -13,6 +13,7 @@ from dir_nb.bins import BinGrid
 from dir_nb.data.catalog import DATASETS, check_dataset, prepare
 from dir_nb.data.core import DataProblems, balanced_split, crossing, join_groups, open_prepared
 from dir_nb.data.manifest import add_dataset, unpack_tar, unpacked
+from dir_nb.metrics import DIRMetrics
 
 os.environ["TQDM_DISABLE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,6 +204,22 @@ def test_float32_targets_fall_into_the_bins_that_were_counted():
     y = np.round(np.arange(-40, 41) * .1, 10)
     assert torch.equal(grid.index(torch.tensor(y)), grid.index(torch.tensor(y, dtype=torch.float32)))
     assert grid.index([-.3]).item() == 37 and grid.index([.3]).item() == 43
+
+@pytest.mark.parametrize("low, high", [(0, 5), (-5, 5)])
+def test_evaluation_has_the_bins_of_training(low, high, tmp_path):
+    "One-decimal targets on a float64 grid: as the table has them, as batches have them and as `predict` hands them, in the bin of the decimal."
+    y = np.tile(np.round(np.arange(10 * low, 10 * high + 1) / 10, 1), 3)
+    config = dict(title="D", units="1", modality="tabular", manifest="d.csv", bins=dict(low=low, high=high, width=.1), shots=dict(many=3, few=2), split=dict(cap=1, seeds=1))
+    (tmp_path / "data/d_dir").mkdir(parents=True)
+    (tmp_path / "data/d_dir/d.csv").write_text("target,a\n" + "".join(f"{v},{i}\n" for i, v in enumerate(y)))
+    prepare("d_dir", config, tmp_path)
+    view = open_prepared("d_dir", tmp_path).seed(0)
+    for k, ds in enumerate((view.train, view.val, view.test)):
+        want = [min(round(10 * v) - 10 * low, 10 * (high - low) - 1) for v in ds.targets.tolist()] # the decimal, by whole numbers
+        for targets in (ds.targets, ds.targets.double(), y[ds.rows]): assert view.grid.index(targets).tolist() == want
+        metrics = DIRMetrics(view.grid, view.regions).update(ds.targets.double() + 1, ds.targets.double())
+        assert {r: metrics.compute()[r]["n"] for r in view.regions.names} == {r: int(view.split_counts(k)[view.regions.mask(r)].sum()) for r in view.regions.names}
+        assert torch.equal(view.split_counts(k), torch.bincount(torch.tensor(want), minlength=view.grid.n_bins))
 
 def test_corrupt_prepared_folders(tmp_path):
     made_up("motorcycle_dir", tmp_path / "data/motorcycle_dir")
