@@ -337,7 +337,7 @@ class _IRDAEstimates(_IRDAState):
         super().update(pred, feat, target)
         bins = self.bins_of(target)
         self.stats.update(feat.detach(), bins)
-        self.confusion.update(self.bins_of(self.decode(pred.detach())), bins)
+        self.confusion.update(self.grid.nearest(self.decode(pred.detach()).reshape(-1)), bins)
 
     def all_reduce(self, fabric) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."
