@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import BinGrid, count_thirds
-from ..checks import number, one_of
+from ..checks import number, one_of, per_bin, scalar, shaped, vector
 from ..fds import wfds_weights
 from ..feature_stats import Confusion, FeatureStats
 from ..kernels import kernel_matrix, kernel_window
@@ -37,6 +37,7 @@ def wfds(
     count: Tensor, # (B,) samples seen
 ) -> Tensor: # (B, B), rows are weights over bins
     "Neighbours that the model confuses: IRDA paper, Eq. 5-6, rows summing to one."
+    per_bin(count, "count", len(kernel))
     # an empty bin without neighbours would fall back to itself, and it has no statistics
     return wfds_weights(confusion, kernel, count) * (count > 0)
 
@@ -64,8 +65,9 @@ def residual_shift(
     target: Tensor, # (N,), target units
     bias: Tensor | float, # w_0, target units
 ) -> Tensor: # (N,), target units
-    "Error of the bin's mean feature: IRDA paper, Eq. 20-22 with its sign and the head's bias."
-    return proj + bias - target
+    "Error of the bin's mean feature: IRDA paper, Eq. 20-22 with its sign and the head's bias; raises `ValueError` for shapes."
+    proj = vector(proj, "proj")
+    return proj + scalar(bias, "bias", proj) - vector(target, "target", len(proj))
 
 def feature_shift(
     proj: Tensor, # (N,) w' mu of each sample's bin, target units
@@ -91,7 +93,9 @@ def isotropy(
     diagonal: Tensor, # (B, D) diagonals of the unsmoothed covariances
     gram: Tensor, # (B, B) Frobenius products of the unsmoothed covariances
 ) -> tuple[Tensor, Tensor]: # v_b (B,) in [0, 1], lambda_b (B,)
-    "How far each smoothed covariance is from isotropic, and its largest entry: IRDA paper, Eq. 23-24."
+    "How far each smoothed covariance is from isotropic, and its largest entry: IRDA paper, Eq. 23-24; raises `ValueError` for shapes."
+    b = len(shaped(diagonal, "diagonal", "B", "D"))
+    for x, name in ((smoother, "smoother"), (gram, "gram")): shaped(x, name, b, b)
     diag = smoother @ diagonal
     top = diag.amax(1)
     norm = ((smoother @ gram) * smoother).sum(1)
@@ -105,7 +109,7 @@ def shrunk(
     pseudo: float, # kappa, pseudo-samples of the pooled covariance in every bin's
 ) -> Tensor: # (B,)
     "Each bin's variance drawn towards the pooled one. Source: ours."
-    n = count.to(var)
+    n = per_bin(count, "count", len(per_bin(var, "var"))).to(var)
     pooled = (n * var).sum() / n.sum().clamp_min(1)
     return (n * var + pseudo * pooled) / (n + pseudo)
 
@@ -115,7 +119,7 @@ def noise_unit(
     sigma: Tensor, # 0-dim, of the noise, target units
 ) -> Tensor: # 0-dim, without gradient
     "The factor that makes variances, on average over the samples seen, equal to the noise's; 0 before there are any. Source: ours."
-    n, noise = count.to(var), sigma.detach().square()
+    n, noise = per_bin(count, "count", len(per_bin(var, "var"))).to(var), sigma.detach().square()
     mean = (n * var.detach()).sum() / n.sum().clamp_min(1)
     return torch.where(mean > 1e-12 * noise, noise / mean.clamp_min(1e-12 * noise), 0.)
 
