@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['WEIGHTINGS', 'batch_labels', 'check_batch', 'diversity', 'tightness', 'ordinal_entropy_loss', 'OrdinalEntropyLoss']
 
-# %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c002
+# %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c003
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-# %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c005
+from ..checks import number, one_of, shaped, vector
+from ..parts.part import Part, Step
+
+# %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c006
 def batch_labels(
     target: Tensor, # (N,) or (N, 1), labels; equal numbers are the same label
 ) -> tuple[Tensor, Tensor]: # (N, N) whose rows average over the samples of the row's label; (N,) bool, true for the first sample of each label
     "Which samples share a label; raises `ValueError` for another shape."
-    y = target.flatten()
-    if target.shape not in ((len(y),), (len(y), 1)): raise ValueError(f"target has shape {tuple(target.shape)}: give (N,) or (N, 1)")
+    y = vector(target, "target")
     same = y.unsqueeze(1) == y
     first = same.tril(-1).sum(1) == 0
     share = same.to(torch.promote_types(y.dtype, torch.float32))
@@ -25,12 +27,11 @@ def batch_labels(
 def check_batch(
     feat: Tensor, # (N, D)
     target: Tensor, # (N,) or (N, 1)
-) -> None:
-    "Raises `ValueError` naming the shape that does not fit."
-    if feat.dim() != 2: raise ValueError(f"feat has shape {tuple(feat.shape)}: give (N, D)")
-    if target.numel() != len(feat): raise ValueError(f"{len(feat)} rows of features but {target.numel()} targets: give one target per row")
+) -> Tensor: # (N,) targets
+    "One target per row of features; raises `ValueError` naming the shape that does not fit."
+    return vector(target, "target", len(shaped(feat, "feat", "N", "D")))
 
-# %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c009
+# %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c010
 WEIGHTINGS = ("reference", "minmax")
 
 def _apart(a: Tensor, b: Tensor) -> Tensor:
@@ -39,11 +40,15 @@ def _apart(a: Tensor, b: Tensor) -> Tensor:
 
 def diversity(
     proto: Tensor, # (N, D), unit prototypes, one row per sample
-    target: Tensor, # (N,)
+    target: Tensor, # (N,) or (N, 1)
     first: Tensor, # (N,) bool, the rows that count
     weighting: str = "reference", # 'reference' | 'minmax'
 ) -> Tensor: # scalar; 0 for fewer than three labels
-    "Minus the mean weighted distance between prototypes. Source: Zhang et al. (2023), L_d."
+    "Minus the mean weighted distance between prototypes; raises `ValueError` for shapes. Source: Zhang et al. (2023), L_d."
+    one_of("weighting", weighting, WEIGHTINGS)
+    target = vector(target, "target", len(shaped(proto, "proto", "N", "D"))).to(proto.dtype)
+    shaped(first, "first", len(target))
+    if not len(target): return proto.sum() # nothing to spread
     pair = (first.unsqueeze(1) & first).triu(1)
     far = (target.unsqueeze(1) - target).abs()
     low = far.masked_fill(~pair, torch.inf).amin()
@@ -56,7 +61,8 @@ def tightness(
     feat: Tensor, # (N, D)
     proto: Tensor, # (N, D), the unit prototype of each sample's label
 ) -> Tensor: # scalar; 0 if no sample is away from its prototype
-    "Mean distance of samples, projected on the sphere, to their label's prototype. Source: Zhang et al. (2023), L_t."
+    "Mean distance of samples on the sphere to their label's prototype; raises `ValueError` for shapes. Source: Zhang et al. (2023), L_t."
+    shaped(proto, "proto", *shaped(feat, "feat", "N", "D").shape)
     d = (F.normalize(feat, dim=1) - proto).square().sum(1)
     away = d > (torch.finfo(d.dtype).eps * 8) ** 2 * feat.shape[1]
     return torch.where(away, torch.where(away, d, 1).sqrt(), 0).sum() / away.sum().clamp(min=1)
@@ -67,19 +73,28 @@ def ordinal_entropy_loss(
     weighting: str = "reference", # 'reference' | 'minmax'
 ) -> Tensor: # scalar
     "L_t + L_d; raises `ValueError` for shapes that do not fit or an unknown weighting. Source: Zhang et al. (2023), public code `OrdinalEntropy.py`."
-    check_batch(feat, target)
-    if weighting not in WEIGHTINGS: raise ValueError(f"weighting={weighting!r} is unknown: choose one of {', '.join(WEIGHTINGS)}")
-    y = target.flatten().to(feat.dtype)
+    y = check_batch(feat, target).to(feat.dtype)
     share, first = batch_labels(y)
     proto = F.normalize(share.to(feat.dtype) @ feat, dim=1)
     return tightness(feat, proto) + diversity(proto, y, first, weighting)
 
-class OrdinalEntropyLoss(nn.Module):
-    "`ordinal_entropy_loss` with its settings."
-    def __init__(self, weighting: str = "reference"): # 'reference' | 'minmax'
+class OrdinalEntropyLoss(Part):
+    "`ordinal_entropy_loss` of raw features and their labels' bins, as a term beside another loss; raises `ValueError` for settings."
+    def __init__(
+        self,
+        weighting: str = "reference", # 'reference' | 'minmax'
+        strength: float = 1.0, # factor on the term
+    ):
         super().__init__()
-        if weighting not in WEIGHTINGS: raise ValueError(f"weighting={weighting!r} is unknown: choose one of {', '.join(WEIGHTINGS)}")
-        self.weighting = weighting
+        self.weighting, self.strength = one_of("weighting", weighting, WEIGHTINGS), number("strength", strength, low=0)
 
-    def forward(self, feat: Tensor, target: Tensor) -> Tensor: # (N, D), (N,) -> scalar
+    def forward(
+        self,
+        feat: Tensor, # (N, D), raw features
+        target: Tensor, # (N,) or (N, 1), labels
+    ) -> Tensor: # scalar
         return ordinal_entropy_loss(feat, target, self.weighting)
+
+    def term(self, step: Step) -> Tensor: # scalar
+        "Bins stand for labels: distances of labels count in bins, whose width falls out."
+        return self.strength * self(step.raw, step.bins)

@@ -177,14 +177,17 @@ class ReMSELoss(Part):
         head: tuple[Tensor, Tensor] | None = None, # all as `forward` takes them
     ) -> Tensor: # scalar, or (N,) for 'none'
         "The loss of a batch (`remse_loss`), and nothing else."
-        eta, cluster = self.shares(feat)
-        weight = self.weigh_samples(self.bins_of(target), weight)
+        bins = self.bins_of(target)
+        eta, cluster = self.shares(feat, len(bins))
+        weight = self.weigh_samples(bins, weight)
         form = "exponent" if self.clusters is None else self.clusters.form
         return remse_loss(pred, target, self.values, eta, self.log_prior, self.noise.sigma, form, cluster, weight, self.reduction)
 
-    def shares(self, feat: Tensor | None) -> tuple[Tensor | None, Tensor | None]: # (N, D) -> eta (B, K), cluster (N,)
-        "What the clusters say; None for K = 1."
-        return (None, None) if self.clusters is None else self.clusters.shares(feat)
+    def shares(self, feat: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]: # (N, D), N -> eta (B, K), cluster (N,)
+        "What the clusters say; None for K = 1. Raises `ValueError` for features of another shape."
+        if self.clusters is None: return None, None
+        if feat is not None: shaped(feat, "feat", n, self.clusters.centres.shape[1])
+        return self.clusters.shares(feat)
 
     def weigh_samples(self, bins: Tensor, weight: Tensor | None) -> Tensor | None: # (N,), (N,) or (N, 1) -> (N,)
         "The caller's weights times the balance's."
