@@ -58,7 +58,7 @@ def set_path(
 
 def _nearest(name: object, known: Any) -> str:
     "The end of an error message."
-    from dir_nb.suggest import suggest # when something is wrong, not before
+    from dir_nb.checks import suggest # when something is wrong, not before
     return suggest(name, known)
 
 # %% ../nbs/lib/ground/09_conf.ipynb #c012
@@ -93,7 +93,7 @@ KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys i
     "display": (set(), {"datasets", "methods"}),
     "datasets": ({"modality", "bins", "model"}, {"display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train"}),
     "methods": (set(), {"display", "base", "parts", "set", "train"}),
-    "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid"}),
+    "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }
 
 def _checked(path: Path, kind: str) -> dict:

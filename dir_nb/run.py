@@ -6,7 +6,7 @@
 __all__ = ['LIBRARIES', 'run_config', 'run_modules', 'run_key', 'make_trainer', 'training_features', 'save_model', 'load_model',
            'write_results', 'run_seed', 'evaluate_run']
 
-# %% ../nbs/lib/train/76_run.ipynb #c002
+# %% ../nbs/lib/train/76_run.ipynb #c003
 import hashlib, json, shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +20,15 @@ from safetensors.torch import save_file
 
 from .conf import load_conf
 from .data.core import SeedView, open_prepared
-from .feature_stats import FeatureStats
+from .feature_stats import Confusion, FeatureStats
 from .methods import build_method
 from .models.catalog import build_model, model_module
 from .paths import atomic_path, project_root, read_json, write_json, write_text
 from .provenance import code_digests, data_digest, named_modules
-from .suggest import suggest
-from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_training, predict, seed_epoch, trace_arrays
+from .checks import suggest
+from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict, seed_epoch, trace_arrays
 
-# %% ../nbs/lib/train/76_run.ipynb #c005
+# %% ../nbs/lib/train/76_run.ipynb #c006
 def run_config(
     conf: dict, # of `load_conf`
     dataset: str, # data set id
@@ -46,7 +46,7 @@ def run_config(
     if unknown: raise ValueError(f"unknown train settings {sorted(unknown)}: there are {', '.join(TrainConfig.__dataclass_fields__)}")
     return {"dataset": dataset, "method": method, "seed": seed, "model": data["model"], "entry": {"parts": entry["parts"]}, "train": train}
 
-# %% ../nbs/lib/train/76_run.ipynb #c008
+# %% ../nbs/lib/train/76_run.ipynb #c009
 LIBRARIES = ("torch", "numpy", "scikit-learn") # what computes, beside our own code
 
 def run_modules(
@@ -64,7 +64,7 @@ def run_key(
     parts = [config, data, code_digests(run_modules(config)), *map(version, LIBRARIES)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/lib/train/76_run.ipynb #c010
+# %% ../nbs/lib/train/76_run.ipynb #c011
 def make_trainer(
     config: dict, # of one run
     view: SeedView, # the data
@@ -79,7 +79,7 @@ def make_trainer(
     method = build_method(config["entry"], view, model.feat_dim)
     return Trainer(model, method, view, TrainConfig(**train), config["seed"], folder, key)
 
-# %% ../nbs/lib/train/76_run.ipynb #c012
+# %% ../nbs/lib/train/76_run.ipynb #c013
 @torch.no_grad()
 def training_features(
     trainer: Trainer, # fitted
@@ -93,16 +93,16 @@ def training_features(
         keep = torch.isfinite(target.flatten())
         feat, label = feat[keep.to(feat.device)], target.flatten()[keep]
         bins, pred = view.grid.index(label, check=False).to(feat.device), model.head(feat)
-        off = trainer.method.decode(pred) - label.to(pred).unsqueeze(1)
+        off = trainer.method.decode(pred, feat) - label.to(pred).unsqueeze(1)
         stats.update(feat, bins)
         out.update(torch.cat([pred, torch.linalg.vector_norm(feat, dim=1, keepdim=True), off.abs()], 1), bins)
     for s in (stats, out): s.end_epoch()
     return stats, out
 
-# %% ../nbs/lib/train/76_run.ipynb #c014
+# %% ../nbs/lib/train/76_run.ipynb #c015
 def _kept(method: Any) -> dict[str, torch.Tensor]:
     "A method's tensors without feature statistics, which only training needs and which can be large."
-    stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, FeatureStats) or type(m).__name__ in ("FDS", "Confusion"))
+    stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, (FeatureStats, Confusion)))
     return {k: v for k, v in method.state_dict().items() if not (stats and k.startswith(stats))}
 
 def save_model(
@@ -128,7 +128,7 @@ def load_model(
     trainer.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}, strict=False)
     return trainer
 
-# %% ../nbs/lib/train/76_run.ipynb #c015
+# %% ../nbs/lib/train/76_run.ipynb #c016
 def write_results(
     trainer: Trainer, # fitted
     config: dict, # of the run
@@ -136,8 +136,8 @@ def write_results(
 ) -> None:
     "Evaluate the chosen epoch on the test split and write the run's files."
     t, view = trainer, trainer.view
-    loaders = {s: t.loader(getattr(view, s), t.config.eval_batch_size) for s in ("val", "test")}
-    pairs = {s: [torch.cat(p) for p in zip(*predict(t.model, t.method.decode, loader, t.fabric))] for s, loader in loaders.items()}
+    loaders = {s: t.loader(getattr(view, s), t.config.eval_batch_size, shared=False) for s in ("val", "test")}
+    pairs = {s: [torch.cat(p) for p in zip(*predict(t.model, t.method, loader, t.fabric))] for s, loader in loaders.items()}
     found = {s: t.metrics(delta=True) for s in pairs}
     for s, (pred, target) in pairs.items(): found[s].update(pred, target)
     head = {k: config[k] for k in ("dataset", "method", "seed")} | {"best_epoch": t.state.best_epoch}
@@ -156,10 +156,10 @@ def write_results(
     # w' Sigma w is the variance of g: the features' variances alone do not give it
     arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var} | {f"{k}_{m}": getattr(out, m)[:, i] for i, k in enumerate(("pred", "norm", "error")) for m in ("mean", "var")}
     if t.state.traces: np.savez(folder / "traces.npz", **trace_arrays(t.state.traces))
-    if t.method.fds is not None: arrays |= {"smoothed_mean": t.method.fds.smoothed_mean, "smoothed_var": t.method.fds.smoothed_var}
+    arrays |= t.method.arrays()
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
 
-# %% ../nbs/lib/train/76_run.ipynb #c016
+# %% ../nbs/lib/train/76_run.ipynb #c017
 def run_seed(
     dataset: str, # data set id
     method: str, # method id
@@ -179,13 +179,15 @@ def run_seed(
     trainer = make_trainer(config, open_prepared(dataset, root).seed(seed), scratch, key)
     fit(trainer, progress, stop_after)
     if stop_after is not None: return None
-    write_json(scratch / "key.json", key)
-    with atomic_path(done) as tmp:
-        tmp.mkdir()
-        write_results(trainer, config, tmp)
+    if trainer.fabric.global_rank == 0: # one process writes, from all samples; the others wait
+        write_json(scratch / "key.json", key)
+        with atomic_path(done) as tmp:
+            tmp.mkdir()
+            write_results(trainer, config, tmp)
+    trainer.fabric.barrier()
     return done
 
-# %% ../nbs/lib/train/76_run.ipynb #c018
+# %% ../nbs/lib/train/76_run.ipynb #c019
 def evaluate_run(
     dataset: str, # data set id
     method: str, # method id
@@ -199,4 +201,5 @@ def evaluate_run(
     if not path.is_file(): raise FileNotFoundError(f"no finished run in {path.parent.relative_to(root)}: `dir-nb train {dataset} {method}` makes it")
     if split not in ("train", "val", "test"): raise ValueError(f"split is {split!r}: choose train, val or test")
     t = load_model(path, root)
-    return evaluate(t.model, t.method, t.loader(getattr(t.view, split), t.config.eval_batch_size), t.metrics(delta=True), t.fabric).compute()
+    data = plain_split(t.view, split)
+    return evaluate(t.model, t.method, t.loader(data, t.config.eval_batch_size), t.metrics(delta=True), t.fabric).compute()

@@ -8,7 +8,7 @@ __all__ = ['AGEDB_TRAIN', 'SCALES', 'RandomData', 'random_view', 'timed', 'alter
            'count_operations', 'repeated', 'growth', 'exponents', 'bench_entries', 'environment', 'run_bench',
            'write_bench']
 
-# %% ../../nbs/compendium/07_bench.ipynb #c002
+# %% ../../nbs/compendium/07_bench.ipynb #c003
 import importlib, inspect, math, os, platform, time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from ..bins import BinGrid, ShotRegions
 from ..methods import LOSSES, Method, build_loss, build_method
 from ..models.catalog import build_model, example_batch
 from ..paths import atomic_path, project_root, write_text
-from ..suggest import suggest
+from ..checks import suggest
 from ..train.core import Batch, StepModule
 
-# %% ../../nbs/compendium/07_bench.ipynb #c005
+# %% ../../nbs/compendium/07_bench.ipynb #c006
 class RandomData:
     "Random inputs in place of a training split: `data[rows]` is (inputs, targets, None), as of the data sets."
     def __init__(self,
@@ -63,7 +63,7 @@ def random_view(
     return SimpleNamespace(name="random", modality=input_spec["kind"], units="bins", grid=grid, counts=counts, regions=ShotRegions.by_count(counts),
                            train=data, val=data, test=data, input_spec=dict(input_spec), target_mean=float(targets.mean()), target_std=float(targets.std()))
 
-# %% ../../nbs/compendium/07_bench.ipynb #c008
+# %% ../../nbs/compendium/07_bench.ipynb #c009
 def timed(
     work: Callable[[], Any], # what to time
     device: torch.device | str = "cpu", # waited for before and after
@@ -98,7 +98,7 @@ def quartiles(
     q1, q2, q3 = np.percentile(np.asarray(list(values), dtype=float), [25, 50, 75])
     return {name: q2, f"{name}_q1": q1, f"{name}_q3": q3}
 
-# %% ../../nbs/compendium/07_bench.ipynb #c011
+# %% ../../nbs/compendium/07_bench.ipynb #c012
 class Step:
     "A training step of one method on one batch, as `dir_nb.train.core` makes it, repeatable."
     def __init__(self,
@@ -136,7 +136,7 @@ class Step:
             method.observe(pred.detach(), feat.detach(), batch.target, batch.bins)
         return work
 
-# %% ../../nbs/compendium/07_bench.ipynb #c013
+# %% ../../nbs/compendium/07_bench.ipynb #c014
 @dataclass(frozen=True)
 class Setting:
     "A model, a batch and a grid of bins at which methods are timed."
@@ -174,7 +174,7 @@ def memory(
         out["peak_mb"] = (torch.cuda.max_memory_allocated() - held) / 1e6
     return out
 
-# %% ../../nbs/compendium/07_bench.ipynb #c014
+# %% ../../nbs/compendium/07_bench.ipynb #c015
 class Workbench:
     "Model, optimizer, batch and the vanilla step of one setting."
     def __init__(self,
@@ -209,7 +209,7 @@ class Workbench:
         extra = own / base - 1 if step.method.wants_draws else (more - few) / np.median(base)
         return row | quartiles(extra, "extra") | memory(step.method, step, self.device)
 
-# %% ../../nbs/compendium/07_bench.ipynb #c020
+# %% ../../nbs/compendium/07_bench.ipynb #c021
 AGEDB_TRAIN = 12208 # images in the training split of AgeDB-DIR (Yang et al., 2021)
 
 def statistics_time(
@@ -246,7 +246,7 @@ def epoch_shares(
     frame = pd.DataFrame(rows).assign(arch=s.arch, size=s.size, batch=s.batch, dim=dim, bins=s.bins, epoch=step)
     return frame.assign(share=(frame["update"] + frame["end"]) / step)
 
-# %% ../../nbs/compendium/07_bench.ipynb #c023
+# %% ../../nbs/compendium/07_bench.ipynb #c024
 _PRODUCTS = {"mm", "mv", "bmm", "dot", "addmm", "addmv", "baddbmm"}
 
 class CountOperations(TorchDispatchMode):
@@ -295,7 +295,7 @@ def count_operations(
     with CountOperations() as seen: work()
     return seen.total
 
-# %% ../../nbs/compendium/07_bench.ipynb #c026
+# %% ../../nbs/compendium/07_bench.ipynb #c027
 def repeated(
     work: Callable[[], Any],
     seconds: float = .2, # to go on for
@@ -335,7 +335,7 @@ def exponents(
         rows.append({"varied": varied} | slopes)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/07_bench.ipynb #c029
+# %% ../../nbs/compendium/07_bench.ipynb #c030
 _STATS = ("fds", "remse", "irda", "irda_low_rank", "irda_diagonal", "meta_irda")
 SCALES: dict[str, dict[str, Any]] = {
     "tiny": {"settings": [Setting(size=16, batch=4, bins=8, repeats=1)], "samples": 64,
@@ -373,7 +373,7 @@ def environment(
     where = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else f"{platform.machine()} CPU, {os.cpu_count()} cores"
     return f"{where}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, python {platform.python_version()}"
 
-# %% ../../nbs/compendium/07_bench.ipynb #c030
+# %% ../../nbs/compendium/07_bench.ipynb #c031
 def run_bench(
     methods: Mapping[str, Mapping[str, Any]], # of `load_conf`
     scale: str = "small", # tiny | small | full

@@ -6,7 +6,7 @@
 __all__ = ['REGIONS', 'BIN_COLUMNS', 'RunProblems', 'planned', 'dataset_titles', 'dataset_entry', 'method_titles', 'read_csv',
            'read_metrics', 'read_bins', 't_interval', 'summarise_runs', 'collect', 'write_tables', 'read_table']
 
-# %% ../../nbs/compendium/02_collect.ipynb #c002
+# %% ../../nbs/compendium/02_collect.ipynb #c003
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import pandas as pd
 
 from ..conf import flat_dataset, load_conf
 from ..paths import atomic_path, project_root, read_json
-from ..suggest import suggest
+from ..checks import suggest
 
-# %% ../../nbs/compendium/02_collect.ipynb #c005
+# %% ../../nbs/compendium/02_collect.ipynb #c006
 REGIONS = ("all", "many", "medium", "few")
 BIN_COLUMNS = ["bin", "value", "train_count", "region", "n", "mae", "bias"]
 
@@ -65,7 +65,7 @@ def method_titles(
     conf = load_conf(root)
     return {k: conf["display"]["methods"][k]["title"] for k in conf["methods"]}
 
-# %% ../../nbs/compendium/02_collect.ipynb #c006
+# %% ../../nbs/compendium/02_collect.ipynb #c007
 def read_csv(
     path: Path | str, # the file
     keep_default_na: bool = True, # whether words such as NA count as missing
@@ -95,7 +95,7 @@ def read_bins(
     if lacking := [c for c in BIN_COLUMNS if c not in bins]: raise ValueError(f"bins.csv lacks the columns {lacking}: run it again")
     return bins[BIN_COLUMNS].assign(**expect)[[*expect, *BIN_COLUMNS]]
 
-# %% ../../nbs/compendium/02_collect.ipynb #c009
+# %% ../../nbs/compendium/02_collect.ipynb #c010
 def t_interval(
     values: Sequence[float] | np.ndarray, # one per seed; NaN where there is none
     level: float = 0.95, # of confidence
@@ -107,7 +107,7 @@ def t_interval(
     if len(v) < 2: return (float(v[0]) if len(v) else np.nan), np.nan, len(v)
     return float(v.mean()), float(stats.t.ppf((1 + level) / 2, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))), len(v)
 
-# %% ../../nbs/compendium/02_collect.ipynb #c013
+# %% ../../nbs/compendium/02_collect.ipynb #c014
 def _summary_row(
     group: pd.DataFrame, # one data set, method, region and metric: a row per seed
     base: pd.Series, # the baseline's value by seed
@@ -132,7 +132,7 @@ def summarise_runs(
         rows.append(dict(zip(keys, key)) | _summary_row(group, base.get((key[0], *key[2:]), none)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/02_collect.ipynb #c015
+# %% ../../nbs/compendium/02_collect.ipynb #c016
 def _expected(root: Path, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None) -> list[dict[str, Any]]:
     "The runs there should be; with seeds None those found in the folders, at least one (seed 0) for each pair."
     def found(d: str, m: str) -> list[int]:
@@ -156,7 +156,7 @@ def _read_all(root: Path, expected: Sequence[Mapping[str, Any]]) -> tuple[pd.Dat
                           "of the data sets, methods and seeds to collect")
     return pd.DataFrame(rows), pd.concat(tables, ignore_index=True)
 
-# %% ../../nbs/compendium/02_collect.ipynb #c016
+# %% ../../nbs/compendium/02_collect.ipynb #c017
 def collect(
     root: Path | str | None = None, # project; found from the working folder if None
     datasets: Sequence[str] = (), # ids, in the order of the tables

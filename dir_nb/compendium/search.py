@@ -21,7 +21,7 @@ from ..conf import load_conf, set_path
 from ..paths import project_root, read_json, write_json, write_text
 from ..provenance import code_digests
 from ..seeds import in_parallel
-from ..suggest import suggest
+from ..checks import suggest
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'model_module', 'build_model', 'example_batch']
 
-# %% ../../nbs/lib/models/69_models.catalog.ipynb #c002
+# %% ../../nbs/lib/models/69_models.catalog.ipynb #c003
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from .core import FeatureRegressor
-from ..suggest import suggest
+from ..checks import suggest
 
-# %% ../../nbs/lib/models/69_models.catalog.ipynb #c005
+# %% ../../nbs/lib/models/69_models.catalog.ipynb #c006
 MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
     "mlp": ("tabular", "dir_nb.models.mlp", "MLP"),
     "text": ("text", "dir_nb.models.text", "TextRegressor"),
@@ -33,7 +33,7 @@ def model_module(
     if name not in MODELS: raise ValueError(f"no model {name!r}{suggest(name, MODELS)}")
     return MODELS[name][1]
 
-# %% ../../nbs/lib/models/69_models.catalog.ipynb #c007
+# %% ../../nbs/lib/models/69_models.catalog.ipynb #c008
 def build_model(
     config: Mapping[str, Any], # {"name": id, option: value, ...}
     input_spec: Mapping[str, Any], # of the data set: kind, and n_features | vocab_size, length (and vectors) | channels, size
@@ -50,7 +50,7 @@ def build_model(
     given = {k: input_spec[k] for k in cls.spec_keys} | {k: input_spec[k] for k in cls.spec_optional if k in input_spec}
     return cls(**given, **options)
 
-# %% ../../nbs/lib/models/69_models.catalog.ipynb #c011
+# %% ../../nbs/lib/models/69_models.catalog.ipynb #c012
 def example_batch(
     input_spec: Mapping[str, Any], # of a data set
     n: int = 4, # samples
