@@ -32,6 +32,8 @@ KERNELS, LDS, SHOT, STSB, NYUD2 = map(load, ("kernel_windows", "lds_weights", "s
 def test_windows(case):
     out, setting = KERNELS["outputs"][case], KERNELS["settings"][case]
     np.testing.assert_allclose(window_of(setting), out["lds_window_max_normalised"], rtol=1e-9)
+    if setting["kernel"] == "triang":
+        assert window_of(setting).tolist() == out["lds_window_max_normalised"]  # to the bit
     # the source keeps this one in float32
     np.testing.assert_allclose(window_of(setting, norm="sum"), out["fds_window_sum_normalised"], rtol=1e-6)
     for norm in ("max", "sum"):
