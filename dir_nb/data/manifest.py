@@ -109,6 +109,7 @@ def unpacked(
             raise DataProblems(folder.name, [f"archive {archive} cannot be unpacked: {e}"]) from e
         yield Path(d)
 
+# %% ../../nbs/lib/data/58_data.manifest.ipynb #c008b
 def decode_image(
     base: Path, # where paths start
     path: str, # as the manifest has it
