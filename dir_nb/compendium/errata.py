@@ -19,13 +19,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .surrogate import monte_carlo_logit, surrogate_table, toy_shares
+from .surrogate import monte_carlo_logit, printed, printed_20, printed_logit, printed_shift, surrogate_table, toy_shares
 from .collect import REGIONS
 from ..fds import wfds_weights
 from ..kernels import kernel_matrix, kernel_window
-from ..losses.irda import exact_logit, hermite_nodes, irda_loss, mean_shift, printed_logit
+from ..losses.irda import exact_logit, expected, hermite_nodes, irda_loss
 from ..losses.norms import fit_norm_line, line_norms, mass_within, norm_order_loss
-from ..losses.remse import remse_loss
+from ..losses.remse import competitors, remse_loss
+from ..parts.augmentation import feature_shift, residual_shift
 from .prose import prose_figure, prose_latex, prose_markdown, write_prose
 from .tables import HIGHER_IS_BETTER, IMPLICIT, check_marks, check_vs_vanilla, paper_numbers
 
@@ -93,7 +94,7 @@ def _identity(numbers: pd.DataFrame) -> tuple[bool, str]:
 def _two_shifts(numbers: pd.DataFrame) -> tuple[bool, str]:
     "Shift of the prediction of a perfect model under Eq. 7 and under Eq. 20."
     y, alpha = _t(60.), .5
-    moved = [float(alpha * mean_shift(y, y, 0., kind)) for kind in ("feature", "printed", "residual")]
+    moved = [float(alpha * shift(y, y, 0.)) for shift in (feature_shift, printed_shift)]
     return moved[0] > 1 and moved[1] == 0, (
         f"perfect model, label 60, α = {alpha:g}: the prediction moves by {moved[0]:.0f} (Eq. 7, 19), by {moved[1]:.0f} (Eq. "
         f"20-22)")
@@ -101,9 +102,10 @@ def _two_shifts(numbers: pd.DataFrame) -> tuple[bool, str]:
 def _absolute(numbers: pd.DataFrame) -> tuple[bool, str]:
     "Slope of the loss at a prediction ten below its label, its bin ten below on average."
     wide, y, slopes = torch.arange(-200., 321., 5.).double(), _t(60.), []
-    for shift in (0., .5 * mean_shift(_t(50.), y, 0., "printed"), .5 * mean_shift(_t(50.), y, 0., "residual")):
+    terms = competitors(wide, torch.ones(len(wide), 1).double())
+    for shift in (0., .5 * printed_shift(_t(50.), y, 0.), .5 * residual_shift(_t(50.), y, 0.)):
         g = _t(50.).requires_grad_()
-        loss = irda_loss(g, y, torch.tensor([52]), wide, _t(0.)[0], shift + _t(0.), None, None, SIGMA, "printed", max_ratio=None)
+        loss = irda_loss(g, y, torch.tensor([52]), terms, _t(0.)[0], shift + _t(0.), SIGMA, printed)
         slopes.append(float(torch.autograd.grad(loss, g)[0]))
     return abs(slopes[1]) < .75 * abs(slopes[0]) < .75 * abs(slopes[2]), (
         f"slope of the loss at 50 for label 60 and α = 0.5: {slopes[0]:.0f} without shift, {slopes[1]:.0f} with the absolute "
@@ -112,8 +114,8 @@ def _absolute(numbers: pd.DataFrame) -> tuple[bool, str]:
 def _bias(numbers: pd.DataFrame) -> tuple[bool, str]:
     "Residual distance of a perfect model with a bias, without and with the bias."
     w0, y = 35., _t(60.)
-    printed, right = (float(mean_shift(y - w0, y, w0, kind).abs()) for kind in ("printed", "residual"))
-    return printed > 1 and right == 0, f"perfect model, label 60, w₀ = {w0:.0f}: distance {printed:.0f} as printed, {right:.0f} with w₀"
+    letter, right = (float(shift(y - w0, y, w0).abs()) for shift in (printed_shift, residual_shift))
+    return letter > 1 and right == 0, f"perfect model, label 60, w₀ = {w0:.0f}: distance {letter:.0f} as printed, {right:.0f} with w₀"
 
 # %% ../../nbs/compendium/13_errata.ipynb #c009
 _SETTING = (
@@ -236,9 +238,9 @@ def _not_a_bound(numbers: pd.DataFrame) -> tuple[bool, str]:
 
 def _two_finals(numbers: pd.DataFrame) -> tuple[bool, str]:
     "Eq. 20 and Eq. 22 without augmentation and with a uniform prior."
-    args = (_t(34.), VALUES[6:7], torch.tensor([6]), VALUES, _t(0.)[0], None)
-    f = lambda k, form: float(irda_loss(*args, toy_shares(VALUES, k), None, SIGMA, form, max_ratio=None)) / (2 * SIGMA ** 2)
-    (a1, b1), (a4, b4) = ((f(k, "printed_20"), f(k, "printed")) for k in (1, 4))
+    args = _t(34.), VALUES[6:7], torch.tensor([6])
+    f = lambda k, form: float(irda_loss(*args, competitors(VALUES, toy_shares(VALUES, k)), _t(0.)[0], None, SIGMA, form)) / (2 * SIGMA ** 2)
+    (a1, b1), (a4, b4) = ((f(k, printed_20), f(k, printed)) for k in (1, 4))
     return abs(a1 - b1) < 1e-9 and abs(a4 - b4) > .01, (
         f"no augmentation, uniform prior: K = 1 {a1:.3f} and {b1:.3f}; K = 4 {a4:.3f} (Eq. 20) and {b4:.3f} (Eq. 22)")
 
@@ -459,10 +461,11 @@ def _isda_term(numbers: pd.DataFrame) -> tuple[bool, str]:
 def _isda_bound(numbers: pd.DataFrame) -> tuple[bool, str]:
     "Expected BMSE under the augmentation of Eq. 3, and Eq. 27; ages in years, the printed noise."
     v, y, var = torch.arange(0., 101.).double(), _t(30.), _t(.3)
-    expected = float(irda_loss(y, y, torch.tensor([30]), v, var, noise_sigma=HALF, surrogate="expected", nodes=61))
+    terms = competitors(v, torch.ones(len(v), 1).double())
+    loss = float(irda_loss(y, y, torch.tensor([30]), terms, var, noise_sigma=HALF, surrogate=lambda a: expected(a, 61)))
     logits = -(v - 30).square() + var * (v != 30)
-    return float(logits.logsumexp(0)) < expected - .01, (
-        f"label and prediction 30, s² = 0.3: expected loss {expected:.3f}, Eq. 27 {float(logits.logsumexp(0)):.3f}")
+    return float(logits.logsumexp(0)) < loss - .01, (
+        f"label and prediction 30, s² = 0.3: expected loss {loss:.3f}, Eq. 27 {float(logits.logsumexp(0)):.3f}")
 
 def _risda_index(numbers: pd.DataFrame) -> tuple[bool, str]:
     "Statistics of RISDA-R read to the letter, for random confusions and means."

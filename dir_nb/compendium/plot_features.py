@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ..bins import count_thirds
 from ..feature_stats import Confusion, FeatureStats
-from ..losses.irda import smoother
 from ..paths import project_root
 from .plots import BLACK, BLUE, GREEN, ORANGE, VERMILLION, style
 
@@ -88,7 +87,7 @@ def ellipse_table(
     stats, confusion = FeatureStats(grid.n_bins, dim, momentum=None), Confusion(grid.n_bins, None)
     stats.update(feat, bins); confusion.update(loss.bins_of(t.method.decode(pred)), bins)
     stats.end_epoch(); confusion.end_epoch()
-    mix = smoother(confusion.matrix, loss.kernel, stats.count, loss.smoothing).double()
+    mix = loss.augmentation.smoothing(confusion.matrix, loss.augmentation.kernel, stats.count).double()
     basis, bias = feature_plane(feat, t.model.head.weight[0]), float(t.model.head.bias[0])
     flat_mean, flat_cov = stats.mean.double() @ basis, basis.T @ stats.cov.double() @ basis # linear, so it may be smoothed in the plane
     rows = []
