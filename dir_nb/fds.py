@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['CLIPS', 'wfds_weights', 'calibration', 'FDS']
 
-# %% ../nbs/lib/ground/07_fds.ipynb #c002
+# %% ../nbs/lib/ground/07_fds.ipynb #c003
 import torch
 from torch import Tensor, nn
 from .feature_stats import FeatureStats
+from .parts.part import Part
 from .kernels import kernel_matrix, kernel_window
 
-# %% ../nbs/lib/ground/07_fds.ipynb #c005
+# %% ../nbs/lib/ground/07_fds.ipynb #c006
 def wfds_weights(
     confusion: Tensor, # (B, B) share of bin b's predictions in bin b' (`Confusion.matrix`); all ones gives FDS
     kernel: Tensor, # (B, B) kernel in the distance of the bins (`kernel_matrix`)
@@ -27,7 +28,7 @@ def wfds_weights(
     mass = s.sum(1, keepdim=True)
     return torch.where(mass > 0, s / torch.where(mass > 0, mass, 1.), torch.eye(len(s), dtype=s.dtype, device=s.device))
 
-# %% ../nbs/lib/ground/07_fds.ipynb #c009
+# %% ../nbs/lib/ground/07_fds.ipynb #c010
 CLIPS = { # range of the variance ratio in the public code of Yang et al. (2021)
     "agedb_dir": (.1, 10.), "imdb_wiki_dir": (.1, 10.), "sts_b_dir": (.5, 2.), "nyud2_dir": (.2, 5.)}
 
@@ -45,8 +46,8 @@ def calibration(
     # the root only of what is used: a masked root of a negative variance would be NaN
     return torch.where(ok, torch.where(ok, ratio, 1.).sqrt() - 1, 0.), torch.where(ok, smooth_mean - mean, 0.)
 
-# %% ../nbs/lib/ground/07_fds.ipynb #c013
-class _FDSState(nn.Module):
+# %% ../nbs/lib/ground/07_fds.ipynb #c014
+class _FDSState(Part):
     "Buffers and checks of `FDS`."
     def __init__(self, n_bins: int, dim: int, window: Tensor, momentum: float | None, clip: tuple[float, float],
                  mode: str, empty: str, chunk: int):
@@ -94,7 +95,7 @@ class _FDSState(nn.Module):
             near = [b - 1, b + 1] if 0 < b < n - 1 else [1 if b == 0 else n - 2] # in order: the left one is filled already
             for t in (stats.mean, stats.var): t[b] = t[near].mean(0)
 
-# %% ../nbs/lib/ground/07_fds.ipynb #c014
+# %% ../nbs/lib/ground/07_fds.ipynb #c015
 class FDS(_FDSState):
     "Feature distribution smoothing (Yang et al., 2021, Sec. 3.2) and, given a confusion matrix, W-FDS (Zhu & Wu, 2024, Eq. 5)."
     def __init__(self,
@@ -117,9 +118,9 @@ class FDS(_FDSState):
         self.start_update, self.start_smooth = start_update, start_smooth
         self.register_buffer("epoch", torch.tensor(start_update)) # of the last snapshot, reference mode
 
-    def calibrate(self,
+    def smooth(self,
         feat: Tensor, # (N, D) features; never changed
-        bins: Tensor, # (N,) long, bin of each target
+        bins: Tensor, # (N,) long, bin of each target, -1 for none
         epoch: int, # of this training run, from 0
     ) -> Tensor: # (N, D) a new tensor; equal to `feat` in evaluation, before `start_smooth` and where statistics are missing
         "Whiten and re-colour (Yang et al., 2021, Eq. 6); gradients flow to `feat`. Raises `ValueError` for a wrong shape."
@@ -127,16 +128,25 @@ class FDS(_FDSState):
             raise ValueError(f"feat {tuple(feat.shape)}, bins {tuple(bins.shape)}: give (N, {self.stats.dim}) and (N,)")
         if not self.training or epoch < self.start_smooth: return feat.clone()
         gain, shift = calibration(self.last_mean, self.last_var, self.smoothed_mean, self.smoothed_var, self.known, self.clip)
-        return (feat + (feat - self.last_mean[bins]) * gain[bins] + shift[bins]).to(feat.dtype)
+        moved = (feat + (feat - self.last_mean[bins]) * gain[bins] + shift[bins]).to(feat.dtype)
+        return torch.where((bins >= 0)[:, None], moved, feat) # without a bin there are no statistics
 
     def update(self, feat: Tensor, bins: Tensor) -> None: # (N, D) as they come from the encoder, before `calibrate`; (N,) long
         "Take in one step's raw features; no wait for the device. Raises `ValueError` for a wrong shape."
         self.stats.update(feat, bins)
 
-    def all_reduce(self, fabric) -> "FDS": # anything with `all_reduce(tensor, reduce_op="sum")`
-        "Make the epoch's statistics those of all processes: call once on each, before `end_epoch`. Returns itself."
+    def calibrate(self, feat: Tensor, bins: Tensor, epoch: int) -> Tensor: # (N, D), (N,), from 0 -> (N, D)
+        "In training, take in the features as they come; then `smooth` them."
+        if self.training: self.update(feat, bins)
+        return self.smooth(feat, bins, epoch)
+
+    def arrays(self) -> dict[str, Tensor]: # (B, D) each
+        "The statistics that calibration moves features to."
+        return {"smoothed_mean": self.smoothed_mean, "smoothed_var": self.smoothed_var}
+
+    def sync(self, fabric) -> None: # anything with `all_reduce(tensor, reduce_op="sum")`
+        "Make the epoch's statistics those of all processes: call once on each, before `end_epoch`."
         self.stats.all_reduce(fabric)
-        return self
 
     def end_epoch(self, epoch: int, confusion: Tensor | None = None) -> None: # the epoch that ends; (B, B) for W-FDS
         "Update and smooth the statistics; raises `ValueError` for a confusion matrix in reference mode, or features that are not finite."

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'DISTANCES', 'SCALES', 'FITS', 'label_norms', 'norm_order_loss', 'mass_within', 'norm_target_loss',
-           'NormOrderLoss', 'fit_norm_line', 'line_norms', 'NormSchedule']
+           'NormOrderLoss', 'fit_norm_line', 'line_norms']
 
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c002
+# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c003
 import math
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from .ordinal_entropy import WEIGHTINGS, batch_labels, check_batch, ordinal_entropy_loss
 
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c005
+# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c006
 DIRECTIONS = ("free", "increasing", "decreasing")
 DISTANCES = ("absolute", "square")
 SCALES = ("none", "std")
@@ -66,7 +66,7 @@ def norm_order_loss(
     q = _pairs(signed, valid, temperature, eps)
     return (p * (p.log() - q.log())).sum()
 
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c011
+# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c012
 def mass_within(
     labels: Tensor, # (B,) distinct
     within: float, # label units
@@ -79,26 +79,26 @@ def mass_within(
     p = torch.softmax(-(far.square() if distance == "square" else far).flatten() / temperature, 0).view_as(far)
     return p[far <= within].sum().item()
 
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c015
+# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c016
 def norm_target_loss(
     feat: Tensor, # (N, D)
     target: Tensor, # (N,) or (N, 1), labels
-    wanted: Tensor, # (N,) target norm of each sample's label; NaN: none
+    goal: Tensor, # (N,) norm that each sample's label should have; NaN: none
     reduction: str = "sum", # over labels: 'sum' | 'mean'
     head: tuple[Tensor, Tensor] | None = None, # weight (D,) and bias of a linear head: then its outputs stand for norms (ours)
 ) -> Tensor: # scalar, squared norm units
-    "Squared distance of the labels' norms to wanted ones; raises `ValueError` for shapes that do not fit or an unknown reduction. Source: Frobenius-norm paper, phase 3, public code `post_hoc_train.py`."
+    "Squared distance of the labels' norms to goal ones; raises `ValueError` for shapes that do not fit or an unknown reduction. Source: Frobenius-norm paper, phase 3, public code `post_hoc_train.py`."
     check_batch(feat, target)
     _check("reduction", reduction, ("sum", "mean"))
-    if wanted.shape != (len(feat),): raise ValueError(f"wanted {tuple(wanted.shape)}: give one norm per sample, ({len(feat)},)")
+    if goal.shape != (len(feat),): raise ValueError(f"goal {tuple(goal.shape)}: give one norm per sample, ({len(feat)},)")
     share, first = batch_labels(target.flatten())
     own = label_norms(feat, share) if head is None else share.to(feat.dtype) @ (feat @ head[0] + head[1])
-    off = own - wanted.to(feat.dtype)
+    off = own - goal.to(feat.dtype)
     counts = first & off.isfinite()
     total = torch.where(counts, torch.where(counts, off, 0).square(), 0).sum()
     return total if reduction == "sum" else total / counts.sum().clamp(min=1)
 
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c019
+# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c020
 class NormOrderLoss(nn.Module):
     "beta (L_KL + alpha L_OE) on the labels of a batch. Source: Frobenius-norm paper, phase 1."
     def __init__(self,
@@ -122,25 +122,25 @@ class NormOrderLoss(nn.Module):
         kl = norm_order_loss(label_norms(feat, batch_labels(y)[0]), y, **self.options)
         return self.beta * (kl + self.alpha * ordinal_entropy_loss(feat, y, self.weighting) if self.alpha else kl)
 
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c023
+# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c024
 FITS = ("adam", "exact")
 
 def fit_norm_line(
     value: Tensor, # (M,) labels
     norm: Tensor, # (M,) their norms, positive
     epochs: int = 20, # e_F, passes; 'adam' only
-    how: str = "adam", # 'adam' | 'exact'
+    fit: str = "adam", # 'adam' | 'exact'
     lr: float = 1e-4,
     weight_decay: float = 1e-4,
     batch_size: int = 4,
 ) -> Tensor: # (2,) a and b, float64
     "The line of f_F; 'adam' draws its start and its batches from torch's random state. Raises `ValueError` for fewer than two labels, norms that are not positive, or an unknown way. Source: Frobenius-norm paper, phase 2, public code `post_hoc_train.py`."
-    _check("how", how, FITS)
+    _check("fit", fit, FITS)
     x, n = value.detach().cpu().double().flatten(), norm.detach().cpu().double().flatten()
     if len(x) < 2 or len(x) != len(n): raise ValueError(f"{len(x)} labels and {len(n)} norms: give two or more pairs")
     if not (n > 0).all(): raise ValueError("norms must be positive: drop labels without samples")
     line = nn.Linear(1, 1).double()
-    if how == "adam": optimizer = torch.optim.Adam(line.parameters(), lr=lr, weight_decay=weight_decay)
+    if fit == "adam": optimizer = torch.optim.Adam(line.parameters(), lr=lr, weight_decay=weight_decay)
     else:
         inverse = torch.where(n > 20, n, torch.expm1(n).log()) # softplus(inverse) = n: a start
         design = torch.stack([x, torch.ones_like(x)], 1)
@@ -151,7 +151,7 @@ def fit_norm_line(
         out = (F.softplus(line(x[at, None]).squeeze(1)) - n[at]).square().mean()
         out.backward()
         return out
-    if how == "exact": optimizer.step(lambda: loss(torch.arange(len(x))))
+    if fit == "exact": optimizer.step(lambda: loss(torch.arange(len(x))))
     else:
         for _ in range(epochs):
             for at in torch.randperm(len(x)).split(batch_size): optimizer.step(lambda at=at: loss(at))
@@ -163,120 +163,3 @@ def line_norms(
 ) -> Tensor: # (B,)
     "f_F of labels."
     return F.softplus(line[0] * value.to(line) + line[1])
-
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c027
-class _NormOptions(nn.Module):
-    "Settings and state of `NormSchedule`; raises `ValueError` for unknown options and shares that do not fit. Source: Frobenius-norm paper, phases 1 to 3."
-    def __init__(self,
-        values: Tensor, # (B,) labels: the bins' values
-        counts: Tensor, # (B,) training samples
-        alpha: float = 1.0, # of ordinal entropy
-        beta: float = 1.0, # of phase 1's terms; 0: no phase 1
-        temperature: float = 1.0, # T
-        direction: str = "free", # 'free' | 'increasing' | 'decreasing'
-        scale: str = "none", # 'none' | 'std'
-        distance: str = "absolute", # 'absolute' | 'square'
-        fit_share: float = 0.2, # e_F / E
-        tune_share: float = 0.1, # e_SFT / E; 0: no phases 2 and 3
-        how: str = "adam", # of `fit_norm_line`
-        tune_lr: float = 0.05, # rate of phase 3, in rates of phase 1
-        gamma: float = 1.0, # of phase 3's term
-        reduction: str = "sum", # of phase 3's term over labels: 'sum' | 'mean'
-        majority: int = 100, # labels with more training samples keep their norm
-        split: str = "train", # of phase 3: 'train' | 'val' (a leak, to show its size)
-        fit_counts: bool = True, # whether phase 2 takes epochs from phase 1, though it trains no network
-        start: str = "last", # weights phase 3 begins from: 'last' | 'best' (the epoch of phase 1 that validation would choose)
-        keep: str = "any", # which epoch validation may choose: 'any' | 'tuned' (one of phase 3, where there is one)
-        relative: bool = False, # phase 3's distances in units of the mean wanted norm, and all terms times `unit`: then factors mean the same on any data
-        unit: float = 1.0, # of the base loss: the targets' standard deviation for an absolute error; `relative` only
-        measure: str = "norm", # what phases 2 and 3 speak of: 'norm' | 'head' (ours: the head's output, which is the feature's signed length along the head's weight)
-        wanted: str = "majority", # labels that keep their own in phase 3: 'majority' | 'none' (ours: all go to the line)
-        tune_weights: Tensor | None = None, # (B,) weight of each label in the base loss in phase 3 (ours), for a base without weights of its own
-    ):
-        super().__init__()
-        for name, value, known in (("how", how, FITS), ("reduction", reduction, ("sum", "mean")), ("split", split, ("train", "val")), ("start", start, ("last", "best")), ("keep", keep, ("any", "tuned")), ("measure", measure, ("norm", "head")), ("wanted", wanted, ("majority", "none"))): _check(name, value, known)
-        if min(fit_share, tune_share) < 0 or fit_share + tune_share >= 1: raise ValueError(f"fit_share={fit_share}, tune_share={tune_share}: give shares from 0, together below 1")
-        self.order = NormOrderLoss(alpha, beta, temperature, direction, scale, distance)
-        self.fit_share, self.tune_share, self.how, self.tune_lr, self.gamma, self.reduction, self.majority, self.split = fit_share, tune_share, how, tune_lr, gamma, reduction, majority, split
-        self.fit_counts, self.start, self.keep, self.relative, self.unit = fit_counts, start, keep, relative, unit if relative else 1.
-        self.measure, self.keepers = measure, wanted
-        self.tune_from, self.fit_epochs = math.inf, 0 # set by `plan`
-        self.register_buffer("tune_weights", tune_weights, persistent=False)
-        self.register_buffer("values", values.detach().clone().float(), persistent=False)
-        self.register_buffer("counts", torch.as_tensor(counts).detach().clone(), persistent=False)
-        self.register_buffer("wanted", torch.full((len(self.values),), math.nan))
-        self.register_buffer("line", torch.full((2,), math.nan, dtype=torch.float64))
-        self.register_buffer("seen", torch.zeros(2, len(self.values), dtype=torch.float64), persistent=False) # samples and sum of norms of the epoch
-        self.register_buffer("norm", torch.full((len(self.values),), math.nan, dtype=torch.float64))
-
-    def plan(self, epochs: int) -> tuple[int, int]: # epochs of the network: main, fine-tuning
-        "Share out the epochs, at least one for each phase with a share; raises `ValueError` if none is left for phase 1."
-        tune, fit = (max(1, round(share * epochs)) if share and self.tune_share else 0 for share in (self.tune_share, self.fit_share))
-        self.fit_epochs = fit
-        main = epochs - tune - (fit if self.fit_counts else 0)
-        if main < 1: raise ValueError(f"{epochs} epochs leave none for phase 1: give more, or smaller shares")
-        self.tune_from = main if tune else math.inf
-        return main, tune
-
-# %% ../../nbs/lib/losses/27_losses.norms.ipynb #c028
-class NormSchedule(_NormOptions):
-    "What each phase adds to a base loss; raises `ValueError` for unknown options and shares that do not fit. Source: Frobenius-norm paper, phases 1 to 3."
-    def set_targets(self,
-        norm: Tensor, # (B,) norm of each label's training features (`of`); NaN for labels without
-    ) -> None:
-        "Phase 2: fit the line to majority labels, and give the others its norms; raises `ValueError` with fewer than two majority labels."
-        known = (self.counts.to(norm.device) > self.majority) & norm.isfinite()
-        if known.sum() < 2: raise ValueError(f"{int(known.sum())} labels have more than {self.majority} training samples: lower `majority`")
-        values = self.values.to(norm.device)
-        if self.measure == "norm":
-            self.line.copy_(fit_norm_line(values[known], norm[known], self.fit_epochs, self.how))
-            at_line = line_norms(self.line.to(norm.device), values)
-        else: # outputs have signs: a plain line
-            x = torch.stack([values, torch.ones_like(values)], 1).double()
-            self.line.copy_(torch.linalg.lstsq(x[known], norm[known].double().unsqueeze(1)).solution.flatten())
-            at_line = x @ self.line.to(norm.device)
-        own = known if self.keepers == "majority" else torch.zeros_like(known)
-        self.wanted.copy_(torch.where(own, norm.to(self.wanted), at_line.to(self.wanted)))
-
-    def of(self, feat: Tensor, head: nn.Linear) -> Tensor: # (N, D), the model's last layer -> (N,)
-        "What phase 2 measures of each feature."
-        return torch.linalg.vector_norm(feat, dim=1) if self.measure == "norm" else head(feat).flatten()
-
-    def weight(self, bins: Tensor, epoch: int) -> Tensor | None: # (N,), from 0 -> (N,) or none
-        "The samples' weights in the base loss."
-        return None if self.tune_weights is None or epoch < self.tune_from else self.tune_weights[bins]
-
-    def update(self, feat: Tensor, bins: Tensor) -> None: # (N, D) raw features, (N,)
-        "Follow the norms through the epoch."
-        norm = torch.linalg.vector_norm(feat.float(), dim=1).double()
-        self.seen.index_add_(1, bins, torch.stack([torch.ones_like(norm), norm]))
-
-    def all_reduce(self, fabric: Any) -> None:
-        "Join the epoch's norms of all processes."
-        self.seen.copy_(fabric.all_reduce(self.seen, reduce_op="sum"))
-
-    def end_epoch(self, epoch: int) -> None:
-        "Norm of every label in the epoch; NaN for labels without samples."
-        self.norm.copy_(self.seen[1] / self.seen[0])
-        self.seen.zero_()
-
-    def trace(self) -> dict[str, Tensor]: # norm, wanted: (B,) each
-        "The labels' norms in the epoch's batches, and what phase 3 wants of them."
-        return {"norm": self.norm, "wanted": self.wanted}
-
-    def forward(self,
-        feat: Tensor, # (N, D) raw features
-        bins: Tensor, # (N,)
-        epoch: int, # from 0
-        head: tuple[Tensor, Tensor] | None = None, # weight (D,) and bias of the model's last layer; `measure='head'` needs it
-    ) -> Tensor: # scalar
-        "The epoch's phase's term; raises `ValueError` in phase 3 without the head that `measure='head'` needs."
-        labels = self.values[bins]
-        if epoch < self.tune_from: return self.unit * self.order(feat, labels) if self.order.beta else feat.new_zeros(())
-        if not self.gamma: return feat.new_zeros(())
-        if self.measure == "head": # in target units, whatever the norms
-            if head is None: raise ValueError("measure='head' needs the model's last layer: give head=(weight, bias)")
-            off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction, head)
-            return self.gamma * (off / self.unit if self.relative else off)
-        off = norm_target_loss(feat, labels, self.wanted[bins], self.reduction)
-        return self.unit * self.gamma * (off / self.wanted.nanmean().square() if self.relative else off)

@@ -83,6 +83,10 @@ class Part(nn.Module):
         "Numbers per bin, kept for every epoch."
         return {}
 
+    def arrays(self) -> dict[str, Tensor]: # any shapes
+        "What figures of a finished run need of the part."
+        return {}
+
     def param_groups(self) -> list[dict]: # of the optimizer
         "The part's own learnable parameters, which no weight decay draws to zero."
         own = list(self.parameters())
