@@ -33,7 +33,7 @@ from .prose import prose_figure, prose_latex, prose_markdown, write_prose
 from .study import read_study
 from .tables import paper_numbers
 from ..paths import project_root
-from ..suggest import suggest
+from ..checks import suggest
 
 # %% ../../nbs/compendium/20_claims.ipynb #c005
 SMALLEST = 2.0 # per cent: improvements below it do not count as one

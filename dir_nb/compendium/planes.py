@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..bins import count_thirds
 from ..feature_stats import Confusion, FeatureStats
-from ..losses.irda import smoother
 from ..paths import project_root
 
 # %% ../../nbs/compendium/16_planes.ipynb #c005
@@ -81,11 +80,11 @@ def ellipse_table(
     from dir_nb.run import load_model
     t = load_model(Path(root or project_root()) / "runs" / dataset / method / f"s{seed}" / "model.safetensors", root)
     feat, pred, bins = training_pass(t)
-    loss, grid, dim = t.method.loss, t.view.grid, feat.shape[1]
+    part, grid, dim = t.method.parts["loss"].augmentation, t.view.grid, feat.shape[1]
     stats, confusion = FeatureStats(grid.n_bins, dim, momentum=None), Confusion(grid.n_bins, None)
-    stats.update(feat, bins); confusion.update(loss.bins_of(t.method.decode(pred)), bins)
+    stats.update(feat, bins); confusion.update(grid.nearest(t.method.decode(pred).flatten()), bins)
     stats.end_epoch(); confusion.end_epoch()
-    mix = smoother(confusion.matrix, loss.kernel, stats.count, loss.smoothing).double()
+    mix = part.smoothing(confusion.matrix, part.kernel, stats.count).double()
     basis, bias = feature_plane(feat, t.model.head.weight[0]), float(t.model.head.bias[0].detach())
     mean, cov = stats.mean.double() @ basis, basis.T @ stats.cov.double() @ basis # linear: smoothed in the plane
     rows = []

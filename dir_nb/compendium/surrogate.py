@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import number, pair, shaped, vector
+from ..checks import number, pair, per_bin, scalar, shaped, vector
 from ..fds import wfds_weights
 from ..losses.irda import Augmented, at_nodes, exact_logit, half_square, irda_loss
 from ..losses.remse import competitors, remse_loss
@@ -107,7 +107,7 @@ def split_bound(
     y_j, e_j, add, m = competitors(values, values.new_ones(len(values), 1) if eta is None else eta.to(g), log_prior)
     mu = g if shift is None else g + (shift if shift.ndim == 0 else vector(shift, "shift", len(g))).to(g)
     var = (var if var.ndim == 0 else vector(var, "var", len(g))).to(g).expand_as(g)
-    twice_var = 2 * torch.as_tensor(noise_sigma, dtype=g.dtype, device=g.device).square()
+    twice_var = 2 * scalar(noise_sigma, "noise_sigma", g, above=0).square()
     logits = exact_logit(mu[:, None], var[:, None], y[:, None], y_j, inside / m, e_j, twice_var) + add
     return (1 - inside) * ((mu - y).square() + var) + twice_var * m * logits.logsumexp(1)
 
@@ -158,8 +158,8 @@ def law_loss(
     "ReMSE with another law than the Gaussian in place of the square (IRDA paper, Eq. 15); raises `ValueError` for shapes."
     if law is LAWS["gaussian"]: return remse_loss(pred, target, values, eta, log_prior, noise_sigma, reduction="none")
     g, y = pair(pred, target)
-    values, sigma = values.to(g), torch.as_tensor(noise_sigma).to(g)
-    y_j, e_j, add, m = competitors(values, values.new_ones(len(values), 1) if eta is None else eta.to(g), log_prior)
+    values, sigma = values.to(g), scalar(noise_sigma, "noise_sigma", g, above=0)
+    y_j, e_j, add, m = competitors(per_bin(values, "values"), values.new_ones(len(values), 1) if eta is None else eta.to(g), log_prior)
     logits = law.energy((y - g) / sigma)[:, None] / m - e_j * law.energy((y_j - g[:, None]) / sigma) + add
     return law.scale(sigma.detach()) * m * logits.logsumexp(1)
 
@@ -298,7 +298,8 @@ def printed_smoothing(
     count: Tensor, # (B,) samples seen
 ) -> Tensor: # (B, B), rows do not sum to one
     "W-FDS as printed: the IRDA paper, Eq. 5-6; raises `ValueError` for shapes."
-    shaped(count, "count", len(kernel))
+    n = len(per_bin(count, "count"))
+    for x, name in ((confusion, "confusion"), (kernel, "kernel")): shaped(x, name, n, n)
     return wfds_weights(confusion, kernel, count, normalise=False) * (count > 0)
 
 PRINTED = { # the part `loss` of a method

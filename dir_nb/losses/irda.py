@@ -78,9 +78,9 @@ def split(
     a: Augmented, # the batch
 ) -> Tensor: # (N,), squared target units
     "Eq. 18 of the IRDA paper for the normaliser alone; the own term's expectation is known."
-    normaliser = a.terms[3] * a.logits(0., a.var).logsumexp(1)
+    logits = a.logits(0., a.var)
     own = ((a.mu - a.y).square() + a.var) * (a.twice_var.detach() / a.twice_var)
-    return own + a.twice_var.detach() * normaliser
+    return own + a.twice_var.detach() * a.terms[3] * logits.logsumexp(1)
 
 # %% ../../nbs/lib/losses/23_losses.irda.ipynb #c016
 EXACT_LIMIT = 0.9 # s^2 at most this share of sigma^2
@@ -184,6 +184,10 @@ class Clips(nn.Module):
         self.n_clipped += (var > limit).sum()
         self.n_used += len(var)
 
+    def sync(self, fabric: Any) -> None: # a Lightning Fabric
+        "With several processes, before `end_epoch`: count the samples of all."
+        for t in (self.n_clipped, self.n_used): t.copy_(fabric.all_reduce(t.clone(), reduce_op="sum"))
+
     def end_epoch(self) -> None:
         "Note the share, and begin a new epoch."
         self.share.copy_(self.n_clipped / self.n_used.clamp_min(1))
@@ -227,6 +231,8 @@ class IRDALoss(ReMSELoss):
         "The loss of a batch (`irda_loss`); in training the augmentation's width is noted."
         if head is None: raise ValueError("the loss needs the head: give loss(..., head=(linear.weight[0], linear.bias[0]))")
         bins, sigma, part = self.bins_of(target), self.noise.sigma, self.augmentation
+        if feat is not None: shaped(feat, "feat", len(bins), part.stats.dim)
+        elif self.training: raise ValueError("in training the loss needs the features: give loss(..., feat=feat), or call loss.eval() first")
         mean, spread = part.moments(head[0], sigma)
         var, shift = spread[bins], part.shifts(mean, bins, vector(target, "target"), head)
         if part.training: # not in a virtual step
@@ -234,26 +240,19 @@ class IRDALoss(ReMSELoss):
             if self.surrogate is exact: self.clips.count(var, EXACT_LIMIT * sigma.square())
         weight, factor = self.weigh_samples(bins, weight), part.loss_factor(bins)
         if factor is not None: weight = factor if weight is None else factor * weight
-        return irda_loss(pred, target, bins, self.terms(feat), var, shift, sigma, self.surrogate, weight, self.reduction)
+        return irda_loss(pred, target, bins, self.terms(feat, len(bins)), var, shift, sigma, self.surrogate, weight, self.reduction)
 
-    def terms(self, feat: Tensor | None) -> tuple: # (N, D), for clusters of the factor form
+    def terms(self, feat: Tensor | None, n: int) -> tuple: # (N, D), for clusters of the factor form; N
         "What the normaliser sums over (`competitors`)."
-        eta, cluster = self.shares(feat)
+        eta, cluster = self.shares(feat, n)
         if eta is None: return competitors(self.values, torch.ones_like(self.values)[:, None], self.log_prior)
         return competitors(self.values, eta, self.log_prior, self.clusters.form, cluster)
 
     def nats(self, pred: Tensor, target: Tensor, feat: Tensor) -> Tensor: # (N,), (N,), (N, D) -> (N,)
         "Each sample's ReMSE over 2 sigma^2."
-        (eta, cluster), sigma = self.shares(feat), self.noise.sigma
+        (eta, cluster), sigma = self.shares(feat, len(pred)), self.noise.sigma
         form = "exponent" if self.clusters is None else self.clusters.form
         return remse_loss(pred, target, self.values, eta, self.log_prior, sigma, form, cluster, None, "none") / (2 * sigma.square())
-
-    @torch.no_grad()
-    def keep(self, pred: Tensor, target: Tensor, feat: Tensor | None) -> None: # as `forward` takes them
-        "Keep a training step; raises `ValueError` without its features."
-        if feat is None: raise ValueError("in training the loss needs the features: give loss(..., feat=feat), or call loss.eval() first")
-        shaped(feat, "feat", len(target), self.augmentation.stats.dim)
-        super().keep(pred, target, feat)
 
     def absorb(self, pred: Tensor, target: Tensor, feat: Tensor) -> None: # (N,), (N,), (N, D), without gradients
         "Count a training step: features and predictions of every bin."
@@ -263,7 +262,7 @@ class IRDALoss(ReMSELoss):
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."
         super().sync(fabric)
-        self.augmentation.sync(fabric)
+        for part in (self.augmentation, self.clips): part.sync(fabric)
 
     @torch.no_grad()
     def end_epoch(self, epoch: int = 0) -> None: # number of the epoch that ends

@@ -56,10 +56,11 @@ def risda_r_loss(
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units
     "RISDA-R times 2 sigma^2: IRDA paper, Eq. 28; raises `ValueError` for shapes and an unknown form."
     if gamma is not None:
-        gamma = vector(gamma, "gamma", len(pred))
-        weight = gamma if weight is None else gamma * vector(weight, "weight", len(pred))
-    terms, surrogate = competitors(values, values.new_ones(len(values), 1), log_prior), FORMS[one_of("form", form, FORMS)]
-    return irda_loss(pred, target, bins, terms, var, shift, noise_sigma, surrogate, weight, reduction)
+        n = len(vector(pred, "pred"))
+        gamma = vector(gamma, "gamma", n)
+        weight = gamma if weight is None else gamma * vector(weight, "weight", n)
+    terms = competitors(values, values.new_ones(len(per_bin(values, "values")), 1), log_prior)
+    return irda_loss(pred, target, bins, terms, var, shift, noise_sigma, FORMS[one_of("form", form, FORMS)], weight, reduction)
 
 def isda_r_loss(
     pred: Tensor, # (N,) or (N, 1), g, target units
@@ -169,7 +170,8 @@ def reasoning(
     printed_index: bool = False, # mu_b and Sigma_b where those of b' are meant
 ) -> Tensor: # (B, B), rows are weights over bins
     "Which bins lend to which: epsilon of the IRDA paper, Eq. 28, rows summing to one before the own bin is left out."
-    per_bin(count, "count", len(shaped(confusion, "confusion", "B", len(confusion))))
+    n = len(per_bin(count, "count"))
+    shaped(confusion, "confusion", n, n)
     mix = wfds_weights(confusion, torch.ones_like(confusion), count) * (count > 0)
     if not own_bin: mix = mix - torch.diag(mix.diagonal())
     return torch.diag(mix.sum(1)) if printed_index else mix

@@ -38,7 +38,8 @@ def prediction_entropy(
     confusion: Tensor, # (B, B) row b: shares of bin b's predictions (`Confusion.matrix`)
 ) -> Tensor: # (B,) in [0, 1]; NaN for a row without mass
     "U_b: entropy of where a bin's samples are predicted, in units of log B (what Sec. 3.5.2 of the IRDA paper asks for)."
-    shaped(confusion, "confusion", "B", len(confusion))
+    n = len(shaped(confusion, "confusion", "B", "B"))
+    shaped(confusion, "confusion", n, n)
     entropy = torch.special.entr(confusion).sum(1) / math.log(max(len(confusion), 2)) + 0. # no minus zero
     return torch.where(confusion.sum(1) > 0, entropy, math.nan)
 
@@ -48,7 +49,9 @@ def characteristics(
     loss: Tensor, # (B,) mean loss, any unit: it is standardised; NaN where unknown
 ) -> Tensor: # (B, 4): count, density, uncertainty, loss; NaN where unknown
     "What the network is told of each bin (IRDA paper, Sec. 3.5.2)."
-    for x, name in ((counts, "counts"), (loss, "loss")): per_bin(x, name, len(confusion))
+    n = len(per_bin(counts, "counts"))
+    per_bin(loss, "loss", n)
+    shaped(confusion, "confusion", n, n)
     size = counts.float().log1p() / counts.max().clamp_min(1).float().log1p()
     return torch.stack([size, region_density(counts), prediction_entropy(confusion), loss.float()], 1)
 
@@ -119,8 +122,8 @@ class MetaNet(nn.Module):
         seed: int = 0, # of the first layer; the global random state is left alone
     ):
         super().__init__()
-        if min(n_inputs, hidden) < 1: raise ValueError(f"n_inputs={n_inputs}, hidden={hidden}: give at least 1")
-        if not max_scale > 1: raise ValueError(f"max_scale={max_scale}: the scales lie between its inverse and itself, give more than 1")
+        for name, value in (("n_inputs", n_inputs), ("hidden", hidden)): number(name, value, low=1, whole=True)
+        number("max_scale", max_scale, above=1) # the scales lie between its inverse and itself
         self.sizes, self.log_max = [hidden * n_inputs, hidden, 3 * hidden, 3], math.log(max_scale)
         first = torch.randn(hidden * n_inputs, generator=torch.Generator().manual_seed(seed)) * math.sqrt(2 / n_inputs)
         self.register_buffer("phi", torch.cat([first, torch.zeros(sum(self.sizes[1:]))]))
@@ -257,6 +260,10 @@ class MetaStep(Part):
         self.value_sum += value
         self.value_n += 1
 
+    def sync(self, fabric: Any) -> None: # a Lightning Fabric
+        "With several processes, before `end_epoch`: the meta loss of all."
+        for t in (self.value_sum, self.value_n): t.copy_(fabric.all_reduce(t.clone(), reduce_op="sum"))
+
     def end_epoch(self, epoch: int = 0) -> None: # number of the epoch that ends
         "Note the mean meta loss, and begin a new epoch."
         self.value.copy_(self.value_sum / self.value_n) # NaN without meta steps
@@ -368,6 +375,7 @@ class MetaAugmentation(Augmentation):
         "With several processes, before `end_epoch`: join what each has seen."
         super().sync(fabric)
         self.bin_loss.all_reduce(fabric)
+        self.step.sync(fabric)
 
     @torch.no_grad()
     def end_epoch(self, epoch: int = 0) -> None: # number of the epoch that ends

@@ -37,7 +37,8 @@ def wfds(
     count: Tensor, # (B,) samples seen
 ) -> Tensor: # (B, B), rows are weights over bins
     "Neighbours that the model confuses: IRDA paper, Eq. 5-6, rows summing to one."
-    per_bin(count, "count", len(kernel))
+    n = len(per_bin(count, "count"))
+    for x, name in ((confusion, "confusion"), (kernel, "kernel")): shaped(x, name, n, n)
     # an empty bin without neighbours would fall back to itself, and it has no statistics
     return wfds_weights(confusion, kernel, count) * (count > 0)
 
@@ -51,10 +52,12 @@ def fds(
 
 def unsmoothed(
     confusion: Tensor, # (B, B), not used
-    kernel: Tensor, # (B, B), not used
+    kernel: Tensor, # (B, B), for its type
     count: Tensor, # (B,) samples seen
 ) -> Tensor: # (B, B), rows are weights over bins
     "Every bin by itself, as in ISDA."
+    n = len(per_bin(count, "count"))
+    shaped(kernel, "kernel", n, n)
     return fds(confusion, torch.eye(len(kernel)).to(kernel), count)
 
 SMOOTHINGS = {"wfds": wfds, "fds": fds, "none": unsmoothed}
@@ -119,7 +122,7 @@ def noise_unit(
     sigma: Tensor, # 0-dim, of the noise, target units
 ) -> Tensor: # 0-dim, without gradient
     "The factor that makes variances, on average over the samples seen, equal to the noise's; 0 before there are any. Source: ours."
-    n, noise = per_bin(count, "count", len(per_bin(var, "var"))).to(var), sigma.detach().square()
+    n, noise = per_bin(count, "count", len(per_bin(var, "var"))).to(var), scalar(sigma, "sigma", var).detach().square()
     mean = (n * var.detach()).sum() / n.sum().clamp_min(1)
     return torch.where(mean > 1e-12 * noise, noise / mean.clamp_min(1e-12 * noise), 0.)
 
