@@ -95,7 +95,7 @@ def ellipse_table(
         rows += [about | {"kind": "point", "x": x + bias, "y": y} for x, y in points.tolist()]
         smoothed = mix[b] @ mean, torch.tensordot(mix[b], cov, 1)
         for kind, (m, c) in {"own": (mean[b], cov[b]), "smoothed": smoothed}.items():
-            width, height, angle = ellipse(loss.beta * c)
+            width, height, angle = ellipse(part.beta * c)
             at = {"x": float(m[0]) + bias, "y": float(m[1]), "width": width, "height": height, "angle": angle}
             rows.append(about | {"kind": kind, **at, "spread": float(c[0, 0]) ** .5})
-    return pd.DataFrame(rows).assign(beta=loss.beta)
+    return pd.DataFrame(rows).assign(beta=part.beta)
