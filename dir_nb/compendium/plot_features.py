@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['feature_plane', 'ellipse', 'tail_choice', 'ellipse_table', 'ellipse_figure']
 
-# %% ../../nbs/compendium/17_plot_features.ipynb #c002
+# %% ../../nbs/compendium/17_plot_features.ipynb #c003
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,7 +23,7 @@ from ..feature_stats import Confusion, FeatureStats
 from ..paths import project_root
 from .plots import BLACK, BLUE, GREEN, ORANGE, VERMILLION, style
 
-# %% ../../nbs/compendium/17_plot_features.ipynb #c005
+# %% ../../nbs/compendium/17_plot_features.ipynb #c006
 def feature_plane(
     feat: Tensor, # (N, D)
     w: Tensor, # (D,) head weight
@@ -48,7 +48,7 @@ def ellipse(
     height, width = (scale * values.clamp_min(0).sqrt()).tolist()
     return width, height, float(torch.rad2deg(torch.atan2(vectors[1, 1], vectors[0, 1])))
 
-# %% ../../nbs/compendium/17_plot_features.ipynb #c009
+# %% ../../nbs/compendium/17_plot_features.ipynb #c010
 @torch.no_grad()
 def _pass(trainer, most: int = 60_000) -> tuple[Tensor, Tensor, Tensor]: # features (N, D), predictions g (N,), bins (N,)
     "The training split under the model."
@@ -85,7 +85,7 @@ def ellipse_table(
     feat, pred, bins = _pass(t)
     loss, grid, dim = t.method.loss, t.view.grid, feat.shape[1]
     stats, confusion = FeatureStats(grid.n_bins, dim, momentum=None), Confusion(grid.n_bins, None)
-    stats.update(feat, bins); confusion.update(loss.bins_of(t.method.decode(pred)), bins)
+    stats.update(feat, bins); confusion.update(grid.nearest(t.method.decode(pred).reshape(-1)), bins)
     stats.end_epoch(); confusion.end_epoch()
     mix = loss.augmentation.smoothing(confusion.matrix, loss.augmentation.kernel, stats.count).double()
     basis, bias = feature_plane(feat, t.model.head.weight[0]), float(t.model.head.bias[0])
@@ -102,7 +102,7 @@ def ellipse_table(
                                  "spread": float(cov[0, 0]) ** .5})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/17_plot_features.ipynb #c012
+# %% ../../nbs/compendium/17_plot_features.ipynb #c013
 def _ellipse_panel(ax: Axes, d: pd.DataFrame, before: bool) -> None:
     "One data set: points, and the ellipses before or after smoothing."
     for (_, g), colour, marker in zip(d.groupby("bin"), (VERMILLION, BLUE, GREEN, ORANGE, BLACK), "os^Dv"):
