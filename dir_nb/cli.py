@@ -6,7 +6,7 @@
 __all__ = ['app', 'data_app', 'list_command', 'train', 'evaluate', 'study', 'artefacts', 'sources', 'notebook', 'readme',
            'data_add', 'data_show', 'main']
 
-# %% ../nbs/lib/front/89_cli.ipynb #c002
+# %% ../nbs/lib/front/89_cli.ipynb #c003
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -19,7 +19,7 @@ from rich.table import Table
 from .conf import flat_dataset, load_conf
 from .paths import project_root
 
-# %% ../nbs/lib/front/89_cli.ipynb #c004
+# %% ../nbs/lib/front/89_cli.ipynb #c005
 app = typer.Typer(help="Deep imbalanced regression: data sets, methods, and a reproducible compendium.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Add, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -30,7 +30,7 @@ def _table(title: str, columns: list[str], rows: list[list]) -> None:
     for row in rows: table.add_row(*map(str, row))
     Console().print(table)
 
-# %% ../nbs/lib/front/89_cli.ipynb #c005
+# %% ../nbs/lib/front/89_cli.ipynb #c006
 @app.command("list")
 def list_command():
     "Data sets and methods of this project."
@@ -47,8 +47,12 @@ def train(
     seed: Annotated[Optional[int], typer.Option(help="One seed only; its results stay in scratch/")] = None,
     workers: Annotated[Optional[int], typer.Option(help="Seeds side by side")] = None,
 ):
-    "Train and evaluate a method on a prepared data set; resumes what was begun."
+    "Train and evaluate a method on a data set, prepared first if need be; resumes what was begun."
+    from dir_nb.data.catalog import ensure_prepared
     from dir_nb.paths import read_json
+    from dir_nb.run import run_config
+    run_config(load_conf(), dataset, method, seed or 0) # an unknown name is said before anything is done
+    if report := ensure_prepared(dataset): typer.echo(report)
     if seed is None:
         from dir_nb.seeds import run_method
         found = run_method(dataset, method, workers=workers)
@@ -64,7 +68,7 @@ def _show(regions: dict, title: str) -> None:
     keys = [k for k in ("n", "mae", "rmse", "gm", "bmae") if k in regions["all"]]
     _table(title, ["region", *keys], [[r, *("-" if m[k] is None else f"{m[k]:.4g}" for k in keys)] for r, m in regions.items()])
 
-# %% ../nbs/lib/front/89_cli.ipynb #c006
+# %% ../nbs/lib/front/89_cli.ipynb #c007
 @app.command()
 def evaluate(
     dataset: Annotated[str, typer.Argument(help="Data set id")],
@@ -96,7 +100,7 @@ def artefacts(markdown: Annotated[bool, typer.Option("--markdown", help="As Mark
     _table("Artefacts", ["artefact", "shows", "stands for", "state"], [[a.stem, a.desc, a.paper or "(ours)", state[all((root / f).is_file() for f in a.files)]] for a in found()])
     typer.echo("in " + str(root / "figures"))
 
-# %% ../nbs/lib/front/89_cli.ipynb #c007
+# %% ../nbs/lib/front/89_cli.ipynb #c008
 @app.command(hidden=True)
 def sources():
     "Write the digests of code and settings that stages depend on."
@@ -116,7 +120,7 @@ def readme():
     from dir_nb.compendium.pipeline import render_readme
     typer.echo(render_readme())
 
-# %% ../nbs/lib/front/89_cli.ipynb #c009
+# %% ../nbs/lib/front/89_cli.ipynb #c010
 @data_app.command("add")
 def data_add(
     name: Annotated[str, typer.Argument(help="Id of the new data set; ends in _dir")],
@@ -140,7 +144,7 @@ def data_show(name: Annotated[str, typer.Argument(help="Id of a prepared data se
     rows = prepared.summary()
     _table(f"{prepared.title} ({prepared.n} samples, {prepared.units})", list(rows[0]), [list(r.values()) for r in rows])
 
-# %% ../nbs/lib/front/89_cli.ipynb #c010
+# %% ../nbs/lib/front/89_cli.ipynb #c011
 def main():
     "Entry point: errors with a remedy are one line and exit status 1."
     import os

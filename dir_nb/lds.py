@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .bins import at_bins
 from .kernels import kernel_window, smooth_bins
 from .parts.part import Part
 
@@ -75,5 +76,5 @@ class BinWeights(Part):
         self.register_buffer("weight", lds_weights(counts, scheme, smoothing, clip, boundary).float())
 
     def weigh(self, bins: Tensor, epoch: int = 0) -> Tensor: # (N,) -> (N,)
-        "Factor of each sample's loss."
-        return self.weight[bins]
+        "Factor of each sample's loss; NaN for a sample without a bin."
+        return at_bins(self.weight, bins)

@@ -23,9 +23,9 @@ from .data.core import SeedView, open_prepared
 from .feature_stats import Confusion, FeatureStats
 from .methods import build_method
 from .models.catalog import build_model, model_module
+from .checks import suggest
 from .paths import atomic_path, project_root, read_json, write_json, write_text
 from .provenance import code_digests, data_digest, named_modules
-from .checks import suggest
 from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict, seed_epoch, trace_arrays
 
 # %% ../nbs/lib/train/76_run.ipynb #c006
@@ -46,7 +46,7 @@ def run_config(
     if unknown: raise ValueError(f"unknown train settings {sorted(unknown)}: there are {', '.join(TrainConfig.__dataclass_fields__)}")
     return {"dataset": dataset, "method": method, "seed": seed, "model": data["model"], "entry": {"parts": entry["parts"]}, "train": train}
 
-# %% ../nbs/lib/train/76_run.ipynb #c009
+# %% ../nbs/lib/train/76_run.ipynb #c010
 LIBRARIES = ("torch", "numpy", "scikit-learn") # what computes, beside our own code
 
 def run_modules(
@@ -64,7 +64,7 @@ def run_key(
     parts = [config, data, code_digests(run_modules(config)), *map(version, LIBRARIES)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-# %% ../nbs/lib/train/76_run.ipynb #c011
+# %% ../nbs/lib/train/76_run.ipynb #c013
 def make_trainer(
     config: dict, # of one run
     view: SeedView, # the data
@@ -79,7 +79,7 @@ def make_trainer(
     method = build_method(config["entry"], view, model.feat_dim)
     return Trainer(model, method, view, TrainConfig(**train), config["seed"], folder, key)
 
-# %% ../nbs/lib/train/76_run.ipynb #c013
+# %% ../nbs/lib/train/76_run.ipynb #c015
 @torch.no_grad()
 def training_features(
     trainer: Trainer, # fitted
@@ -99,7 +99,7 @@ def training_features(
     for s in (stats, out): s.end_epoch()
     return stats, out
 
-# %% ../nbs/lib/train/76_run.ipynb #c015
+# %% ../nbs/lib/train/76_run.ipynb #c017
 def _kept(method: Any) -> dict[str, torch.Tensor]:
     "A method's tensors without feature statistics, which only training needs and which can be large."
     stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, (FeatureStats, Confusion)))
@@ -128,7 +128,7 @@ def load_model(
     trainer.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}, strict=False)
     return trainer
 
-# %% ../nbs/lib/train/76_run.ipynb #c016
+# %% ../nbs/lib/train/76_run.ipynb #c018
 def write_results(
     trainer: Trainer, # fitted
     config: dict, # of the run
@@ -159,7 +159,7 @@ def write_results(
     arrays |= t.method.arrays()
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
 
-# %% ../nbs/lib/train/76_run.ipynb #c017
+# %% ../nbs/lib/train/76_run.ipynb #c019
 def run_seed(
     dataset: str, # data set id
     method: str, # method id
@@ -187,7 +187,7 @@ def run_seed(
     trainer.fabric.barrier()
     return done
 
-# %% ../nbs/lib/train/76_run.ipynb #c019
+# %% ../nbs/lib/train/76_run.ipynb #c021
 def evaluate_run(
     dataset: str, # data set id
     method: str, # method id

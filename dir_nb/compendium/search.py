@@ -6,7 +6,7 @@
 __all__ = ['METRICS', 'draw_settings', 'apply_setting', 'run_once', 'run_error', 'run_all', 'search_method', 'write_search',
            'rank_settings', 'searched_entry']
 
-# %% ../../nbs/compendium/03_search.ipynb #c002
+# %% ../../nbs/compendium/03_search.ipynb #c003
 import copy, hashlib, json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -20,12 +20,12 @@ from .collect import write_tables
 from ..conf import load_conf, set_path
 from ..paths import project_root, read_json, write_json, write_text
 from ..provenance import code_digests
-from ..seeds import in_parallel
 from ..checks import suggest
+from ..seeds import in_parallel
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
-# %% ../../nbs/compendium/03_search.ipynb #c005
+# %% ../../nbs/compendium/03_search.ipynb #c006
 def draw_settings(
     space: dict[str, list] | list[dict[str, list]], # path -> values; several such spaces where not all values go together
     draws: int, # how many settings, the entry as it stands included
@@ -60,7 +60,7 @@ def apply_setting(
         set_path(out["entry"], path, value)
     return out
 
-# %% ../../nbs/compendium/03_search.ipynb #c009
+# %% ../../nbs/compendium/03_search.ipynb #c010
 def run_once(
     config: dict, # of a run, with a setting
     root: Path, # the project
@@ -112,7 +112,7 @@ def run_all(
     found = dict(in_parallel(run, [(c, Path(root)) for c in configs], workers, label))
     return [found[i] for i in range(len(configs))]
 
-# %% ../../nbs/compendium/03_search.ipynb #c010
+# %% ../../nbs/compendium/03_search.ipynb #c011
 METRICS = {"mae": ("all", "mae"), "bmae": ("all", "bmae"), "many": ("many", "mae"), "medium": ("medium", "mae"), "few": ("few", "mae")}
 
 def search_method(
@@ -154,7 +154,7 @@ def write_search(
         write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n") # not sorted: the order of a space's paths belongs to the draw
     return write_tables(folder, **{method: table})[0]
 
-# %% ../../nbs/compendium/03_search.ipynb #c012
+# %% ../../nbs/compendium/03_search.ipynb #c013
 def rank_settings(
     table: pd.DataFrame, # of `search_method`, one method
     metric: str = "bmae", # column of METRICS
@@ -168,7 +168,7 @@ def rank_settings(
     out.insert(0, "setting", table.groupby("draw").setting.first())
     return out.sort_values("score", kind="stable").reset_index()
 
-# %% ../../nbs/compendium/03_search.ipynb #c014
+# %% ../../nbs/compendium/03_search.ipynb #c015
 def searched_entry(
     entry: dict, # of the method, as it stood; not changed
     tables: Sequence[pd.DataFrame], # of `search_method`, this method, rounds that started from this entry

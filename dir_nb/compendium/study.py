@@ -8,7 +8,7 @@ __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'NORM_STEP
            'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings',
            'study_differences', 'study_is_current', 'write_study', 'read_study']
 
-# %% ../../nbs/compendium/04_study.ipynb #c002
+# %% ../../nbs/compendium/04_study.ipynb #c003
 import copy, json
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..checks import suggest
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
-# %% ../../nbs/compendium/04_study.ipynb #c005
+# %% ../../nbs/compendium/04_study.ipynb #c006
 def study_variants(
     study: dict, # content of its file: method, and variants (id -> {title, group, method, set}), or grid (name -> values) and paths (name -> path)
 ) -> dict[str, dict]: # id -> {title, group, method, set: path -> value, told: name -> value}
@@ -58,7 +58,7 @@ def study_plan(
     if study not in (known := conf["studies"]): raise ValueError(f"there is no conf/studies/{study}.yaml{suggest(study, known)}")
     return study_variants(known[study]), known[study].get("datasets") or conf["grid"]["datasets"], known[study].get("seeds") or conf["train"]["seeds"]
 
-# %% ../../nbs/compendium/04_study.ipynb #c009
+# %% ../../nbs/compendium/04_study.ipynb #c010
 def lacking_data(
     study: str, # id
     root: Path | str | None = None, # the project
@@ -108,18 +108,18 @@ def run_both_rules(config: dict, root: Path) -> dict: # of a run, with a setting
     "As `dir_nb.compendium.search.run_error`."
     return run_once(config, root, "both_rules", both_rules, ("dir_nb.compendium.study",))
 
-# %% ../../nbs/compendium/04_study.ipynb #c010
-NORM_STEPS = ("first", "main", "wanted", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
+# %% ../../nbs/compendium/04_study.ipynb #c011
+NORM_STEPS = ("first", "main", "goal", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
 NORM_MEASURES = ("value", "region_code", "norm", "norm_std", "train_mae", "test_mae", "test_n", *NORM_STEPS)
 
 def phase_steps(
     norm: np.ndarray, # (epochs, B) labels' norms, as a norm schedule traces them
-    wanted: np.ndarray, # (epochs, B) what phase 3 wants; NaN before it
+    goal: np.ndarray, # (epochs, B) what phase 3 wants; NaN before it
 ) -> dict[str, np.ndarray]: # NORM_STEPS -> (B,)
     "Norms at the borders of the phases; raises `ValueError` without an epoch of phase 3, or of phase 1."
-    tuned = np.isfinite(wanted).any(axis=1)
+    tuned = np.isfinite(goal).any(axis=1)
     if not tuned.any() or tuned.all(): raise ValueError(f"{int(tuned.sum())} of {len(tuned)} epochs are of phase 3: give both phases a share")
-    return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], wanted[-1], norm[-1])))
+    return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], goal[-1], norm[-1])))
 
 def norm_measures(
     trainer: "Trainer", # fitted
@@ -131,7 +131,7 @@ def norm_measures(
     stats, out = training_features(t)
     test = evaluate(t.model, t.method, t.loader(view.test, t.config.eval_batch_size), t.metrics(ranks=False), t.fabric).per_bin()
     traces = trace_arrays(t.state.traces)
-    steps = phase_steps(traces["norm"], traces["wanted"]) if "wanted" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
+    steps = phase_steps(traces["norm"], traces["goal"]) if "goal" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
     columns = {"value": view.grid.values, "region_code": view.regions.region, "norm": out.mean[:, 1], "norm_std": out.var[:, 1].sqrt(), "train_mae": out.mean[:, 2], "test_mae": test["mae"], "test_n": test["count"], **steps}
     return {str(b): {k: float(v[b]) for k, v in columns.items()} | {"n": int(stats.count[b])} for b in range(view.grid.n_bins) if stats.count[b] > 0}
 
@@ -146,7 +146,7 @@ KINDS = { # a study's `kind` -> what is measured, regions (none: as they come), 
     "table2": (run_table2, ("all",), tuple(TABLE2_MEASURES.values())),
 }
 
-# %% ../../nbs/compendium/04_study.ipynb #c011
+# %% ../../nbs/compendium/04_study.ipynb #c012
 def run_study(
     study: str, # id
     root: Path | str | None = None, # the project
