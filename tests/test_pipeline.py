@@ -123,7 +123,7 @@ print('\\n'.join(m for m in sys.modules if m.startswith('dir_nb.')))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert out.returncode == 0, out.stderr[-3000:]
-    packages = {"dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.train", "dir_nb.report"}
+    packages = {"dir_nb.face", "dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.train", "dir_nb.report"}
     assert set(out.stdout.split()) - packages - closure == set()
 
 
