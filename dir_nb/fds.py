@@ -120,7 +120,7 @@ class FDS(_FDSState):
 
     def smooth(self,
         feat: Tensor, # (N, D) features; never changed
-        bins: Tensor, # (N,) long, bin of each target
+        bins: Tensor, # (N,) long, bin of each target, -1 for none
         epoch: int, # of this training run, from 0
     ) -> Tensor: # (N, D) a new tensor; equal to `feat` in evaluation, before `start_smooth` and where statistics are missing
         "Whiten and re-colour (Yang et al., 2021, Eq. 6); gradients flow to `feat`. Raises `ValueError` for a wrong shape."
@@ -128,7 +128,8 @@ class FDS(_FDSState):
             raise ValueError(f"feat {tuple(feat.shape)}, bins {tuple(bins.shape)}: give (N, {self.stats.dim}) and (N,)")
         if not self.training or epoch < self.start_smooth: return feat.clone()
         gain, shift = calibration(self.last_mean, self.last_var, self.smoothed_mean, self.smoothed_var, self.known, self.clip)
-        return (feat + (feat - self.last_mean[bins]) * gain[bins] + shift[bins]).to(feat.dtype)
+        moved = (feat + (feat - self.last_mean[bins]) * gain[bins] + shift[bins]).to(feat.dtype)
+        return torch.where((bins >= 0)[:, None], moved, feat) # without a bin there are no statistics
 
     def update(self, feat: Tensor, bins: Tensor) -> None: # (N, D) as they come from the encoder, before `calibrate`; (N,) long
         "Take in one step's raw features; no wait for the device. Raises `ValueError` for a wrong shape."

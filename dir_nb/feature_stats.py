@@ -21,11 +21,11 @@ def _pull(delta: Tensor, n_a: Tensor, n_b: Tensor) -> Tensor: # (B, D), (B,), (B
     n_a, n_b = n_a.double(), n_b.double()
     return (n_a * n_b / (n_a + n_b).clamp(min=1)).sqrt()[:, None] * delta
 
-def _per_bin(bins: Tensor, n_bins: int) -> Tensor: # (N,) long -> (B,) long
-    "Samples of each bin; raises `ValueError` for a bin at or above `n_bins`."
-    n = torch.bincount(bins, minlength=n_bins)
-    if len(n) > n_bins:
-        raise ValueError(f"bin {len(n) - 1} given but there are {n_bins} bins: take the indices from the grid that set n_bins")
+def _per_bin(bins: Tensor, n_bins: int) -> Tensor: # (N,) long -> (1 + B,) long
+    "Samples without a bin (-1), then of each bin; raises `ValueError` for a bin at or above `n_bins`."
+    n = torch.bincount(bins + 1, minlength=n_bins + 1)
+    if len(n) > n_bins + 1:
+        raise ValueError(f"bin {len(n) - 2} given but there are {n_bins} bins: take the indices from the grid that set n_bins")
     return n
 
 # %% ../nbs/lib/ground/06_feature_stats.ipynb #c007
@@ -62,14 +62,17 @@ class BinMoments(_Sums):
     "Mergeable count, mean and scatter of the features of every bin (Chan, Golub & LeVeque, 1983, Eq. 2.1)."
     @torch.no_grad()
     def absorb(self, feat: Tensor, bins: Tensor) -> None: # (N, D); (N,) long
-        "Add a block of samples; raises `ValueError` for a bin at or above `n_bins`. Waits for the device once."
+        "Add a block of samples, but those of bin -1; raises `ValueError` for a bin at or above `n_bins`. Waits for the device once."
         new = _per_bin(bins, self.n_bins)
+        none, *each = new.tolist()
+        if none: feat, bins = feat[bins >= 0], bins[bins >= 0]
+        new = new[1:]
         with _exact(feat):
             x = feat.double()
             mean = torch.zeros_like(self.mean, dtype=torch.float64).index_add_(0, bins, x) / new.clamp(min=1)[:, None]
             delta = mean - self.mean
             rows = torch.cat([x - mean[bins], _pull(delta, self.count, new)]).to(self.scatter.dtype)
-            self._add_rows(rows, torch.cat([bins, torch.arange(self.n_bins, device=bins.device)]), new.tolist())
+            self._add_rows(rows, torch.cat([bins, torch.arange(self.n_bins, device=bins.device)]), each)
             self.count += new
             self.mean += delta * (new.double() / self.count.clamp(min=1))[:, None]
 
@@ -148,7 +151,7 @@ class _Streaming(nn.Module):
     @torch.no_grad()
     def update(self,
         feat: Tensor, # (N, D) features of this step; detached here
-        bins: Tensor, # (N,) long, index of each sample's bin
+        bins: Tensor, # (N,) long, index of each sample's bin; -1 (`BinGrid.index`): counted nowhere
     ) -> None:
         "Take in one step's features, without waiting for the device; raises `ValueError` for a wrong shape."
         if feat.shape != (len(bins), self.dim) or bins.dim() != 1:
@@ -360,13 +363,15 @@ class FeatureStats(_Readouts):
         "Move the running statistics towards the epoch's and begin a new one; raises `ValueError` if features were not finite."
         self.flush()
         new = self.epoch.count
-        if bad := (~self.epoch.mean.isfinite().all(1)).nonzero().flatten().tolist():
+        second = self._unbiased(self.epoch.scatter) # in place: the sums are about to be reset, and a copy would be B x D x D
+        spread = second.diagonal(dim1=1, dim2=2) if self.covariance == "full" else second # bounds all other entries
+        fine = self.epoch.mean.isfinite().all(1) & spread.to(self.mean.dtype).isfinite().all(1)
+        if bad := (~fine).nonzero().flatten().tolist():
             self.reset_epoch() # the running statistics stay usable
-            raise ValueError(f"features of bins {bad[:5]} are NaN or infinite: lower the learning rate or look at the inputs")
+            raise ValueError(f"features of bins {bad[:5]} are NaN, infinite or too large to square: lower the learning rate or look at the inputs")
         share = epoch_weight(self.count, new, self.momentum)
         self._move(self.mean, self.epoch.mean, share)
-        # in place: the sums are about to be reset, and a copy would be B x D x D
-        self._move(self.cov if self.covariance == "full" else self.var, self._unbiased(self.epoch.scatter), share)
+        self._move(self.cov if self.covariance == "full" else self.var, second, share)
         if self.covariance == "low_rank":
             self._move(self.sketch, self._unbiased(self.epoch.sketch), share)
             self.factor.copy_(low_rank_factor(self.sketch, self.epoch.omega, self.rank))
@@ -395,14 +400,14 @@ class Confusion(nn.Module):
 
     @torch.no_grad()
     def update(self,
-        pred_bins: Tensor, # (N,) long, bin of each prediction: predictions outside the range belong to the border bins
+        pred_bins: Tensor, # (N,) long, bin of each prediction (`BinGrid.nearest`: outside the range it is a border bin)
         bins: Tensor, # (N,) long, bin of each target
     ) -> None:
-        "Count one step's predictions, without waiting for the device; raises `ValueError` for unequal shapes."
+        "Count one step's predictions where both have a bin, without waiting for the device; raises `ValueError` for unequal shapes."
         if pred_bins.shape != bins.shape:
             raise ValueError(f"pred_bins {tuple(pred_bins.shape)} and bins {tuple(bins.shape)}: give one of each per sample")
-        cell = (bins * self.n_bins + pred_bins).flatten()
-        self.epoch.view(-1).index_add_(0, cell, torch.ones_like(cell))
+        cell, both = (bins * self.n_bins + pred_bins).flatten(), ((bins >= 0) & (pred_bins >= 0)).flatten()
+        self.epoch.view(-1).index_add_(0, cell.clamp(min=0), both.long())
 
     def merge(self, other: "Confusion") -> "Confusion":
         "Add the epoch under way of `other`; returns itself."

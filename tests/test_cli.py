@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from project import copy_project, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,3 +51,23 @@ def test_errors_are_one_line(args, says):
 def test_outside_a_project(tmp_path):
     done = call("list", cwd=tmp_path)
     assert done.returncode == 1 and "params.yaml" in done.stderr
+
+
+def test_own_data_from_nothing(tmp_path):
+    """The two lines for one's own data, in a project without any: a CSV becomes a row of results."""
+    pytest.importorskip("dvc")
+    folder, project = tmp_path / "own", copy_project(tmp_path / "project", [], ["lds"], [0])
+    folder.mkdir()
+    (folder / "own.csv").write_text("target,a,b\n" + "".join(f"{min(400 // (i + 20), 19)},{i / 9:.3f},{i * i % 7}\n" for i in range(400)))
+    settings = dict(title="Own", units="kg", modality="tabular", manifest="own.csv", bins=dict(low=0, high=20, width=1, value="left"),
+                    shots=dict(many=40, few=8), split=dict(cap=5, seeds=1), train=dict(epochs=1, batch_size=64, lr=1e-3))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
+    said = lambda *args: " ".join(run(project, "dir-nb", *args, check=False, NO_COLOR="1", TERM="dumb", COLUMNS="200").stderr.split())
+    assert "'own_dir' is not among the datasets" in said("train", "own_dir", "lds")
+    assert "`dvc pull data.dvc`" in said("train", "abalone_dir", "lds") # an entry whose raw data are not there
+    run(project, "dir-nb", "data", "add", "own_dir", folder, "--config", tmp_path / "own.yaml")
+    assert "did you mean 'lds'" in said("train", "own_dir", "ldss") and not (project / "prepared").exists()
+    shown = run(project, "dir-nb", "train", "own_dir", "lds").stdout
+    assert "400 samples" in shown and "lds on own_dir" in shown
+    found = yaml.safe_load((project / "runs/own_dir/lds/s0/metrics.json").read_text())
+    assert found["all"]["n"] == 40 # five of each bin that has 15, a third of the others

@@ -1,5 +1,5 @@
 """Data sets: the battery over every entry, splits against independent loops, the way in for one's own data, broken data of every kind."""
-import hashlib, json, os, shutil, subprocess, sys, tarfile
+import hashlib, io, json, os, shutil, subprocess, sys, tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 from dir_nb.bins import BinGrid
 from dir_nb.data.catalog import DATASETS, check_dataset, prepare
 from dir_nb.data.core import DataProblems, balanced_split, crossing, join_groups, open_prepared
-from dir_nb.data.manifest import add_dataset
+from dir_nb.data.manifest import add_dataset, unpack_tar, unpacked
+from dir_nb.metrics import DIRMetrics
 
 os.environ["TQDM_DISABLE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
@@ -204,6 +205,22 @@ def test_float32_targets_fall_into_the_bins_that_were_counted():
     assert torch.equal(grid.index(torch.tensor(y)), grid.index(torch.tensor(y, dtype=torch.float32)))
     assert grid.index([-.3]).item() == 37 and grid.index([.3]).item() == 43
 
+@pytest.mark.parametrize("low, high", [(0, 5), (-5, 5)])
+def test_evaluation_has_the_bins_of_training(low, high, tmp_path):
+    "One-decimal targets on a float64 grid: as the table has them, as batches have them and as `predict` hands them, in the bin of the decimal."
+    y = np.tile(np.round(np.arange(10 * low, 10 * high + 1) / 10, 1), 3)
+    config = dict(title="D", units="1", modality="tabular", manifest="d.csv", bins=dict(low=low, high=high, width=.1), shots=dict(many=3, few=2), split=dict(cap=1, seeds=1))
+    (tmp_path / "data/d_dir").mkdir(parents=True)
+    (tmp_path / "data/d_dir/d.csv").write_text("target,a\n" + "".join(f"{v},{i}\n" for i, v in enumerate(y)))
+    prepare("d_dir", config, tmp_path)
+    view = open_prepared("d_dir", tmp_path).seed(0)
+    for k, ds in enumerate((view.train, view.val, view.test)):
+        want = [min(round(10 * v) - 10 * low, 10 * (high - low) - 1) for v in ds.targets.tolist()] # the decimal, by whole numbers
+        for targets in (ds.targets, ds.targets.double(), y[ds.rows]): assert view.grid.index(targets).tolist() == want
+        metrics = DIRMetrics(view.grid, view.regions).update(ds.targets.double() + 1, ds.targets.double())
+        assert {r: metrics.compute()[r]["n"] for r in view.regions.names} == {r: int(view.split_counts(k)[view.regions.mask(r)].sum()) for r in view.regions.names}
+        assert torch.equal(view.split_counts(k), torch.bincount(torch.tensor(want), minlength=view.grid.n_bins))
+
 def test_corrupt_prepared_folders(tmp_path):
     made_up("motorcycle_dir", tmp_path / "data/motorcycle_dir")
     prepare("motorcycle_dir", CONFIGS["motorcycle_dir"], tmp_path)
@@ -262,6 +279,49 @@ def test_add_dataset(dvc_project, tmp_path):
     (source / "toy.csv").write_text((source / "toy.csv").read_text() + "3,1.0,900\n")
     with pytest.raises(ValueError, match="holds something else"): add_dataset("toy_dir", source, config, dvc_project)
 
+def listing(folder: Path) -> set[str]:
+    "The files that a project's data.dvc names."
+    command = [sys.executable, "-m", "dvc", "list", "--dvc-only", "-R", ".", "data"]
+    return set(subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.split())
+
+def test_add_dataset_in_a_clone_keeps_the_other_data(tmp_path):
+    "Data that were not pulled stay in data.dvc, and can be pulled afterwards."
+    pytest.importorskip("dvc")
+    clone, (source, config) = tmp_path / "clone", toy(tmp_path / "own")
+    if not (ROOT / ".git").exists(): pytest.skip("not a git checkout")
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    before = listing(clone)
+    assert len(before) == 17 and not (clone / "data").exists()
+    add_dataset("toy_dir", source, config, clone)
+    assert listing(clone) == before | {"toy_dir/toy.csv"}
+    subprocess.run([sys.executable, "-m", "dvc", "pull", "-q", "data.dvc"], cwd=clone, check=True)
+    assert {str(f.relative_to(clone / "data")) for f in (clone / "data").rglob("*") if f.is_file()} == listing(clone)
+
+def test_add_dataset_without_the_store_changes_nothing(tmp_path):
+    "What cannot be read cannot be kept: refused, and data.dvc is as it was."
+    pytest.importorskip("dvc")
+    clone, (source, config) = tmp_path / "clone", toy(tmp_path / "own")
+    if not (ROOT / ".git").exists(): pytest.skip("not a git checkout")
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    shutil.rmtree(clone / "dvcstore")
+    before = (clone / "data.dvc").read_bytes()
+    with pytest.raises(ValueError, match="`dvc add data/toy_dir` failed"): add_dataset("toy_dir", source, config, clone)
+    assert (clone / "data.dvc").read_bytes() == before
+
+def test_add_dataset_after_a_kill(dvc_project, tmp_path):
+    "A run killed while it copies leaves nothing that the next one records."
+    source, config = toy(tmp_path / "own")
+    killed = "import os, shutil, sys, json; from pathlib import Path; from dir_nb.data.manifest import add_dataset\n" \
+             "def copytree(a, b): Path(b).mkdir(); (Path(b) / 'half.csv').write_text('half'); os.kill(os.getpid(), 9)\n" \
+             "shutil.copytree = copytree; add_dataset(*json.loads(sys.argv[1]))"
+    for name in ("toy_dir", "other_dir"):
+        args = json.dumps([name, str(source), config, str(dvc_project)])
+        assert subprocess.run([sys.executable, "-c", killed, args], cwd=ROOT).returncode == -9
+    assert len(list((dvc_project / "data").glob(".*_dir.*/*/half.csv"))) == 2
+    add_dataset("toy_dir", source, config, dvc_project)
+    assert listing(dvc_project) == {"toy_dir/toy.csv"}
+    assert [f.name[:11] for f in (dvc_project / "data").iterdir() if f.name.startswith(".")] == [".other_dir."]
+
 def test_add_from_the_command_line(dvc_project, tmp_path):
     "Without --config the entry in params.yaml holds, and the data set joins the grid; without either, the message says what is lacking."
     source, config = toy(tmp_path / "own")
@@ -290,6 +350,42 @@ def test_missing_dvc_is_said_first(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *a: None if name == "dvc" else real(name, *a))
     with pytest.raises(ValueError, match="dvc is not installed"): add_dataset("toy_dir", source, config, tmp_path)
     assert not (tmp_path / "data").exists()
+
+def chain_of_links(path: Path, outside: Path) -> None:
+    "A tar in the manner of CVE-2025-4517: links whose resolved path is longer than the system resolves, then a way out through them."
+    long, steps, at = "d" * 247, "abcdefghijklmnop", ""
+    def entry(name, kind, link="", content=b""):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, link, len(content)
+        tar.addfile(info, io.BytesIO(content))
+    with tarfile.open(path, "w") as tar:
+        for step in steps:
+            entry(os.path.join(at, long), tarfile.DIRTYPE)
+            entry(os.path.join(at, step), tarfile.SYMTYPE, long)
+            at = os.path.join(at, long)
+        way = "/".join([*steps, "l" * 254])
+        entry(way, tarfile.SYMTYPE, "../" * len(steps))
+        entry("escape", tarfile.SYMTYPE, way + "/.." * len(steps) + str(outside))
+        entry("flag", tarfile.LNKTYPE, "escape/flag")
+        entry("flag", tarfile.REGTYPE, content=b"changed")
+        entry("escape/new", tarfile.REGTYPE, content=b"landed")
+
+def test_a_chain_of_links_leads_nowhere(tmp_path):
+    "An archive that deceives `extractall(filter='data')` of Python below 3.11.13 writes nothing outside, nor do its parts without links."
+    outside, raw = tmp_path / "outside", tmp_path / "raw"
+    outside.mkdir(), raw.mkdir()
+    (outside / "flag").write_text("as it was")
+    chain_of_links(raw / "chain.tar", outside)
+    with pytest.raises(DataProblems, match="is a link or a device"):
+        with unpacked(raw, "chain.tar"): pass
+    assert {f.name: f.read_text() for f in outside.iterdir()} == {"flag": "as it was"}
+    (raw / "dest").mkdir()
+    with pytest.raises(ValueError): unpack_tar(raw / "chain.tar", raw / "dest")
+    assert not [f for f in (raw / "dest").rglob("*") if f.is_symlink()]
+    if sys.version_info[:3] == (3, 11, 7): # the archive is what it is meant to be: this Python's own filter is deceived by it
+        (raw / "own").mkdir()
+        with tarfile.open(raw / "chain.tar") as tar: tar.extractall(raw / "own", filter="data")
+        assert (outside / "new").read_text() == "landed"
 
 def faces() -> Path:
     folder = SHARED / "data/faces"

@@ -6,30 +6,24 @@
 __all__ = ['REGIONS', 'BIN_COLUMNS', 'RunProblems', 'planned', 'dataset_titles', 'dataset_entry', 'method_titles', 'read_csv',
            'read_metrics', 'read_bins', 't_interval', 'summarise_runs', 'collect', 'write_tables', 'read_table']
 
-# %% ../../nbs/compendium/02_collect.ipynb #c002
+# %% ../../nbs/compendium/02_collect.ipynb #c003
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from ..conf import flat_dataset, load_conf
 from ..paths import atomic_path, project_root, read_json
-from ..suggest import suggest
+from ..checks import suggest
 
-# %% ../../nbs/compendium/02_collect.ipynb #c005
+# %% ../../nbs/compendium/02_collect.ipynb #c006
 REGIONS = ("all", "many", "medium", "few")
 BIN_COLUMNS = ["bin", "value", "train_count", "region", "n", "mae", "bias"]
 
 class RunProblems(ValueError):
     "Runs are missing or unreadable; the message names them all."
-
-def _params(root: Path | str | None) -> dict[str, Any]:
-    "The content of params.yaml."
-    path = Path(root or project_root()) / "params.yaml"
-    if not path.is_file(): raise ValueError(f"no params.yaml in {path.parent}: run this inside the project, or set DIR_NB_ROOT")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 def planned(
     root: Path | str | None = None, # project; found from the working folder if None
@@ -37,29 +31,29 @@ def planned(
     methods: str | Sequence[str] | None = None, # likewise
     seeds: str | Sequence[int] | None = None, # likewise
 ) -> dict[str, list[Any]]: # datasets, methods, seeds
-    "What `params.yaml` plans: `grid` (else every entry of `datasets` and `methods`) and `train.seeds`. `ValueError` without the file or for an unknown id."
-    params, split = _params(root), lambda x: x.replace(",", " ").split() if isinstance(x, str) else list(x)
-    grid, found = params.get("grid", {}), {}
+    "What `conf/grid.yaml` plans. Raises `ValueError` for an unknown id."
+    conf, split, found = load_conf(root), lambda x: x.replace(",", " ").split() if isinstance(x, str) else list(x), {}
     for key, given in (("datasets", datasets), ("methods", methods)):
-        found[key] = split(given or grid.get(key) or params[key])
+        found[key] = split(given or conf["grid"][key])
         for name in found[key]:
-            if name not in params[key]: raise ValueError(f"{key[:-1]} {name!r} is not in params.yaml{suggest(name, params[key])}")
-    return found | {"seeds": [int(s) for s in split(params["train"]["seeds"] if seeds is None else seeds)]}
+            if name not in conf[key]: raise ValueError(f"{key[:-1]} {name!r} is not in conf/{key}{suggest(name, conf[key])}")
+    return found | {"seeds": [int(s) for s in split(conf["train"]["seeds"] if seeds is None else seeds)]}
 
 def dataset_titles(
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> dict[str, tuple[str, str]]: # data set -> title and units
-    "How `params.yaml` names the data sets, for the axes of figures. Raises `ValueError` without the file."
-    return {k: (d.get("title", k), d.get("units", "target")) for k, d in _params(root)["datasets"].items()}
+    "How the data sets are named, for the axes of figures."
+    return {k: (d["title"], d.get("units", "target")) for k, d in load_conf(root)["display"]["datasets"].items()}
 
 def dataset_entry(
     dataset: str, # id
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> dict[str, Any]: # title, units, modality, metrics, paper and the rest
-    "A data set's entry in `params.yaml`, with the metrics to show and the paper's name for it filled in. Raises `ValueError` for an unknown id."
-    known = _params(root)["datasets"]
-    if dataset not in known: raise ValueError(f"dataset {dataset!r} is not in params.yaml{suggest(dataset, known)}")
-    entry = known[dataset]
+    "A data set's settings, with the metrics to show and the paper's name for it filled in. Raises `ValueError` for an unknown id."
+    conf = load_conf(root)
+    known = conf["datasets"]
+    if dataset not in known: raise ValueError(f"dataset {dataset!r} is not in conf/datasets{suggest(dataset, known)}")
+    entry = flat_dataset(known[dataset]) | conf["display"]["datasets"][dataset]
     dense = entry.get("modality") == "dense"
     return {"title": dataset, "units": "target", "paper": None, "metrics": ["mae", "gm", *(["rmse", "delta1"] if dense else [])],
             "counted": "pixels" if dense else "samples", **entry}
@@ -67,10 +61,11 @@ def dataset_entry(
 def method_titles(
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> dict[str, str]: # method -> title
-    "How `params.yaml` names the methods, for the rows of tables. Raises `ValueError` without the file."
-    return {k: d.get("title", k) for k, d in _params(root)["methods"].items()}
+    "How the methods are named, for the rows of tables."
+    conf = load_conf(root)
+    return {k: conf["display"]["methods"][k]["title"] for k in conf["methods"]}
 
-# %% ../../nbs/compendium/02_collect.ipynb #c006
+# %% ../../nbs/compendium/02_collect.ipynb #c007
 def read_csv(
     path: Path | str, # the file
     keep_default_na: bool = True, # whether words such as NA count as missing
@@ -100,7 +95,7 @@ def read_bins(
     if lacking := [c for c in BIN_COLUMNS if c not in bins]: raise ValueError(f"bins.csv lacks the columns {lacking}: run it again")
     return bins[BIN_COLUMNS].assign(**expect)[[*expect, *BIN_COLUMNS]]
 
-# %% ../../nbs/compendium/02_collect.ipynb #c009
+# %% ../../nbs/compendium/02_collect.ipynb #c010
 def t_interval(
     values: Sequence[float] | np.ndarray, # one per seed; NaN where there is none
     level: float = 0.95, # of confidence
@@ -112,7 +107,7 @@ def t_interval(
     if len(v) < 2: return (float(v[0]) if len(v) else np.nan), np.nan, len(v)
     return float(v.mean()), float(stats.t.ppf((1 + level) / 2, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))), len(v)
 
-# %% ../../nbs/compendium/02_collect.ipynb #c013
+# %% ../../nbs/compendium/02_collect.ipynb #c014
 def _summary_row(
     group: pd.DataFrame, # one data set, method, region and metric: a row per seed
     base: pd.Series, # the baseline's value by seed
@@ -137,7 +132,7 @@ def summarise_runs(
         rows.append(dict(zip(keys, key)) | _summary_row(group, base.get((key[0], *key[2:]), none)))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/02_collect.ipynb #c015
+# %% ../../nbs/compendium/02_collect.ipynb #c016
 def _expected(root: Path, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None) -> list[dict[str, Any]]:
     "The runs there should be; with seeds None those found in the folders, at least one (seed 0) for each pair."
     def found(d: str, m: str) -> list[int]:
@@ -161,7 +156,7 @@ def _read_all(root: Path, expected: Sequence[Mapping[str, Any]]) -> tuple[pd.Dat
                           "of the data sets, methods and seeds to collect")
     return pd.DataFrame(rows), pd.concat(tables, ignore_index=True)
 
-# %% ../../nbs/compendium/02_collect.ipynb #c016
+# %% ../../nbs/compendium/02_collect.ipynb #c017
 def collect(
     root: Path | str | None = None, # project; found from the working folder if None
     datasets: Sequence[str] = (), # ids, in the order of the tables

@@ -56,7 +56,7 @@ def norm_table(
     table = table.assign(norm=found["norm_mean"], norm_std=np.sqrt(found["norm_var"]), train_mae=found["error_mean"])
     return table[found["count"] > 0].reset_index(drop=True)
 
-STEPS = {"first": "first epoch", "main": "before fine-tuning", "wanted": "wanted", "tuned": "after fine-tuning"}
+STEPS = {"first": "first epoch", "main": "before fine-tuning", "goal": "asked for", "tuned": "after fine-tuning"}
 
 def study_norms(
     study: pd.DataFrame, # of `dir_nb.compendium.study.run_study`, of the kind `norms`
@@ -72,14 +72,14 @@ def study_norms(
 def phase_table(
     folder: Path | str, # of a finished run of a method with a norm schedule
 ) -> pd.DataFrame: # dataset, method, seed, bin, value, region, train_count, step, norm
-    "Norms of the labels at the borders of the phases, in the batches of the epoch, and what phase 3 wanted; raises `ValueError` for a run without phase 3."
+    "Norms of the labels at the borders of the phases, in the batches of the epoch, and what phase 3 asks; raises `ValueError` for a run without phase 3."
     folder = Path(folder)
     dataset, method, seed = folder.parts[-3:]
     if not (folder / "traces.npz").is_file(): raise ValueError(f"{folder} has no traces: its method has no norm schedule")
     with np.load(folder / "traces.npz", allow_pickle=False) as z:
-        if "wanted" not in z: raise ValueError(f"{folder} traces no norms: its method has no norm schedule")
-        norm, wanted = z["norm"], z["wanted"]
-    at = phase_steps(norm, wanted)
+        if "goal" not in z: raise ValueError(f"{folder} traces no norms: its method has no norm schedule")
+        norm, goal = z["norm"], z["goal"]
+    at = phase_steps(norm, goal)
     bins = read_bins(folder, {"dataset": dataset, "method": method, "seed": int(seed.removeprefix("s"))})[["dataset", "method", "seed", "bin", "value", "region", "train_count"]]
     return pd.concat([bins.assign(step=k, norm=v) for k, v in at.items()], ignore_index=True)[lambda t: t.train_count > 0].reset_index(drop=True)
 

@@ -86,7 +86,7 @@ def ellipse_table(
     feat, pred, bins = _pass(t)
     loss, grid, dim = t.method.loss, t.view.grid, feat.shape[1]
     stats, confusion = FeatureStats(grid.n_bins, dim, momentum=None), Confusion(grid.n_bins, None)
-    stats.update(feat, bins); confusion.update(loss.bins_of(t.method.decode(pred)), bins)
+    stats.update(feat, bins); confusion.update(grid.nearest(t.method.decode(pred).reshape(-1)), bins)
     stats.end_epoch(); confusion.end_epoch()
     mix = smoother(confusion.matrix, loss.kernel, stats.count, loss.smoothing).double()
     basis, bias = feature_plane(feat, t.model.head.weight[0]), float(t.model.head.bias[0])

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['BLACK', 'ORANGE', 'SKY', 'GREEN', 'YELLOW', 'BLUE', 'VERMILLION', 'PURPLE', 'REGION_COLOURS', 'REGION_LABELS',
-           'METHODS_STYLE', 'FAMILIES', 'method_style', 'style', 'save_figure', 'needs_log', 'density_table',
-           'label_density', 'group_bins', 'error_table', 'error_by_bin', 'cosine_to', 'similarity_table',
-           'feature_similarity']
+           'method_style', 'method_families', 'style', 'save_figure', 'needs_log', 'density_table', 'label_density',
+           'group_bins', 'error_table', 'error_by_bin', 'cosine_to', 'similarity_table', 'feature_similarity']
 
 # %% ../../nbs/compendium/10_plots.ipynb #c002
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .collect import read_bins, t_interval
+from ..conf import load_conf
 from ..paths import atomic_path, project_root
 
 # %% ../../nbs/compendium/10_plots.ipynb #c005
@@ -32,31 +33,26 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 REGION_COLOURS = {"many": BLUE, "medium": GREEN, "few": VERMILLION}
 REGION_LABELS = {"all": "All", "many": "Many", "medium": "Med.", "few": "Few"}
-METHODS_STYLE: dict[str, tuple[str, str, str, str]] = { # id -> label, colour, line, marker
-    "l1": ("Vanilla", "#555555", "-", ""), "mse": ("MSE", SKY, "-", "o"), "huber": ("Huber", GREEN, "-.", "^"),
-    "focal_r": ("Focal-R", PURPLE, "--", "s"), "lds": ("LDS", ORANGE, "-", "o"), "fds": ("FDS", SKY, "--", "s"),
-    "lds_fds": ("LDS + FDS", BLUE, "-.", "^"), "wfds": ("W-FDS", PURPLE, ":", "D"),
-    "bmc": ("Balanced MSE (BMC)", GREEN, "-", "o"), "gai": ("Balanced MSE (GAI)", PURPLE, "--", "s"), "bni": ("Balanced MSE (BNI)", SKY, "-.", "^"),
-    "remse": ("ReMSE", ORANGE, ":", "D"), "irda": ("IRDA", VERMILLION, "-", "o"),
-    "irda_b0": ("IRDA, β = 0", SKY, "--", "s"), "meta_irda": ("Meta-IRDA", BLUE, "-.", "^"),
-    "isda_r": ("ISDA-R", GREEN, ":", "D"), "risda_r": ("RISDA-R", PURPLE, ":", "v"),
-    "supcr": ("SupCR", BLUE, "-", "o"), "ranksim": ("RankSim", VERMILLION, "--", "s"), "ordinal_entropy": ("Ordinal entropy", GREEN, "-.", "^"),
-    "smoter": ("SMOTER", ORANGE, "-", "o"), "smogn": ("SMOGN", BLUE, "--", "s"), "smogn_lds_fds": ("SMOGN + LDS + FDS", GREEN, ":", "D"),
-    "focal_r_lds_fds": ("Focal-R + LDS + FDS", PURPLE, ":", "v"), "prime": ("PRIME", ORANGE, ":", "D"), "frob": ("Feature norms", PURPLE, ":", "v"),
-    "frob_ours": ("Feature norms (ours)", SKY, "-", "s"),
-}
-FAMILIES: dict[str, tuple[str, ...]] = { # panel of an overview -> methods drawn in it, with vanilla
-    "Other losses": ("mse", "huber", "focal_r"), "Density smoothing": ("lds", "fds", "lds_fds", "wfds"),
-    "Balanced MSE": ("bmc", "gai", "bni", "remse"), "Implicit augmentation": ("irda_b0", "irda", "meta_irda", "isda_r", "risda_r"),
-    "Representation": ("supcr", "ranksim", "ordinal_entropy", "prime", "frob", "frob_ours"), "Resampling": ("smoter", "smogn", "smogn_lds_fds", "focal_r_lds_fds"),
-}
+
+@cache
+def _display(root: Path) -> dict[str, dict]:
+    "How methods look, as conf/ says it; read once."
+    return load_conf(root)["display"]["methods"]
 
 def method_style(
     method: str, # id
 ) -> tuple[str, str, str, str]: # label, colour, line, marker
-    "How a method is drawn; one that is not in `METHODS_STYLE` gets its id as label and a look that follows from it."
-    k = sum(method.encode())
-    return METHODS_STYLE.get(method, (method, (BLUE, GREEN, VERMILLION, ORANGE, PURPLE)[k % 5], (":", "-.", "--")[k % 3], ("x", "+", "*")[k % 3]))
+    "How a method is drawn (`conf/display.yaml`, or `display` in its own file); what is not said there follows from its id."
+    k, own = sum(method.encode()), _display(project_root()).get(method, {})
+    found = {"label": own.get("title", method), "colour": (BLUE, GREEN, VERMILLION, ORANGE, PURPLE)[k % 5], "line": (":", "-.", "--")[k % 3], "marker": ("x", "+", "*")[k % 3]} | own
+    return tuple(found[key] for key in ("label", "colour", "line", "marker"))
+
+def method_families() -> dict[str, list[str]]: # panel of an overview -> methods drawn in it, with vanilla
+    "The families that conf/ names, in its order."
+    families: dict[str, list[str]] = {}
+    for method, own in _display(project_root()).items():
+        if "family" in own: families.setdefault(own["family"], []).append(method)
+    return families
 
 # %% ../../nbs/compendium/10_plots.ipynb #c006
 _RC = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
@@ -223,12 +219,12 @@ def _families(ran: Sequence[str], families: Mapping[str, Sequence[str]], baselin
 
 def error_by_bin(
     data: pd.DataFrame, # of `error_table`
-    families: Mapping[str, Sequence[str]] | None = None, # panel title -> methods; FAMILIES if None
+    families: Mapping[str, Sequence[str]] | None = None, # panel title -> methods; `method_families` if None
     baseline: str = "l1", # drawn in every panel
 ) -> Figure:
     "Test error over the target range, by family of methods, training counts behind (Yang et al. 2021, Fig. 1, per bin)."
     if baseline not in set(data.method): raise ValueError(f"the baseline {baseline!r} is not among the methods: collect its runs")
-    families = _families(list(dict.fromkeys(data.method)), families or FAMILIES, baseline)
+    families = _families(list(dict.fromkeys(data.method)), families or method_families(), baseline)
     names = list(dict.fromkeys(data.dataset))
     with style():
         fig, axes = plt.subplots(len(names), len(families), figsize=(max(2.9 * len(families), 5), 2.5 * len(names) + .9), squeeze=False)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'claim', 'number', 'effect', 'means', 'method_table', 'figure_lines', 'moved', 'fill_blocks',
-           'cell_markdown', 'readme_markdown', 'keep_outputs', 'render_readme', 'write_pages']
+           'cell_markdown', 'joined', 'readme_markdown', 'render_readme', 'keep_outputs', 'write_pages']
 
 # %% ../../nbs/compendium/23_readme.ipynb #c002
 import json, posixpath, re
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..suggest import suggest
+from ..checks import suggest
 from .claims import verdict_counts
 from .collect import read_csv, read_table
 from .contents import notebook_cells, write_contents
 from .links import read_leaf, write_links
-from .pipeline import artefact_index, artefacts, run_notebook, stages
+from .pipeline import artefact_index, artefacts, run_notebook
 from .study import read_study
 from ..conf import load_conf
 from ..paths import project_root, write_text
@@ -62,21 +62,22 @@ def means(
         d = d[(d.setting == "{}") & d.method.isin(conf["methods"])]
         d = d.groupby(["dataset", "method", "region", "metric"], sort=False).value.mean().rename("mean").reset_index()
         table = pd.concat([table, d])
-    judged = table.dataset.map({name: (shown.get(name, {}).get("metrics") or ["mae"])[0] for name in table.dataset.unique()})
-    return table[table.metric == judged][["dataset", "method", "region", "metric", "mean"]].reset_index(drop=True)
+    judged = {name: (shown.get(name, {}).get("metrics") or ["mae"])[0] for name in table.dataset.unique()}
+    return table[table.metric == table.dataset.map(judged)][["dataset", "method", "region", "metric", "mean"]].reset_index(drop=True)
 
 def method_table(
     root: Path | str | None = None, # the project
 ) -> str: # Markdown, a line for each data set
     "The methods with the lowest mean error on each data set, overall and few-shot."
-    conf, lines = load_conf(root), ["| data (error) | lowest overall | lowest few-shot | vanilla |", "| --- | --- | --- | --- |"]
+    conf = load_conf(root)
+    lines = ["| data (error) | lowest overall | lowest few-shot | vanilla |", "| --- | --- | --- | --- |"]
     title = lambda kind, name: conf["display"][kind][name]["title"]
     for dataset, d in means(root).groupby("dataset", sort=False):
         wide = d.pivot(index="method", columns="region", values="mean")
         best = [f"{title('methods', wide[r].idxmin())} {wide[r].min():#.3g}" for r in ("all", "few")]
         plain = ", ".join(f"{wide[r]['l1']:#.3g}" for r in ("all", "few"))
-        kind = conf["datasets"][dataset]["modality"]
-        lines.append(f"| {title('datasets', dataset)}: {kind} ({d.metric.iloc[0].upper()}) | {best[0]} | {best[1]} | {plain} |")
+        what = f"{title('datasets', dataset)}: {conf['datasets'][dataset]['modality']} ({d.metric.iloc[0].upper()})"
+        lines.append(f"| {what} | {best[0]} | {best[1]} | {plain} |")
     return "\n".join(lines)
 
 # %% ../../nbs/compendium/23_readme.ipynb #c012
@@ -85,12 +86,12 @@ def figure_lines(
 ) -> str: # Markdown, links from the project's folder
     "The artefacts by the notebook that makes them, in the pipeline's order."
     root = Path(root or project_root())
-    drawn_by = {s.name: s.notebook for s in stages(root)}
-    lines: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for a in artefacts(root):
         shown = next((f for end in (".md", ".png") for f in a.files if f.endswith(end)), a.files[0])
-        lines.setdefault(drawn_by[a.stage], []).append(f"[{a.stem.split('_', 1)[1]}]({shown})")
-    return "\n".join(f"- [{read_leaf(root / notebook, root).title}]({notebook}): {', '.join(found)}" for notebook, found in lines.items())
+        found.setdefault(a.notebook, []).append(f"[{a.stem.split('_', 1)[1]}]({shown})")
+    title = lambda notebook: f"[{read_leaf(root / notebook, root).title}]({notebook})"
+    return "\n".join(f"- {title(notebook)}: {', '.join(links)}" for notebook, links in found.items())
 
 def moved(
     text: str, # Markdown
@@ -118,11 +119,11 @@ def fill_blocks(
     path, root = Path(path), Path(root or project_root()).resolve()
     where = path.resolve().parent.relative_to(root).as_posix()
     def block(m: re.Match) -> str:
-        if m[2] not in BLOCKS: raise ValueError(f"{path.name}: nothing makes the block {m[2]!r}{suggest(m[2], list(BLOCKS))}")
+        if m[2] not in BLOCKS: raise ValueError(f"{path.name}: nothing makes {m[2]!r}{suggest(m[2], list(BLOCKS))}")
         return f"{m[1]}\n\n{moved(BLOCKS[m[2]](root).strip(), '', where)}\n\n<!-- end -->"
     return re.sub(r"(<!-- made: (\w+) -->).*?<!-- end -->", block, path.read_text(encoding="utf-8"), flags=re.S)
 
-# %% ../../nbs/compendium/23_readme.ipynb #c018
+# %% ../../nbs/compendium/23_readme.ipynb #c120
 _NOT_SHOWN = {"lab-only", "contents", "links"}
 
 def cell_markdown(
@@ -132,11 +133,23 @@ def cell_markdown(
     tags = set(cell["metadata"].get("tags", []))
     if tags & _NOT_SHOWN: return ""
     if cell["cell_type"] == "markdown": return cell["source"]
-    printed = ["".join(o["text"]).rstrip() for o in cell["outputs"] if o["output_type"] == "stream" and o["name"] == "stdout"]
+    printed = ["".join(o["text"]).rstrip() for o in joined(cell["outputs"]) if o.get("name") == "stdout"]
     shown = ["".join(o.get("data", {}).get("text/markdown", "")).strip() for o in cell["outputs"]]
     blocks = [f"```\n{p}\n```" for p in printed] + list(filter(None, shown))
     return "\n\n".join(blocks if "output-only" in tags else [f"```python\n{cell['source']}\n```", *blocks])
 
+def joined(
+    outputs: list[dict], # of a cell
+) -> list[dict]: # without counts
+    "Outputs as they are kept: what was printed is one piece, however the kernel cut it."
+    found: list[dict] = []
+    for o in outputs:
+        o = {k: None if k == "execution_count" else v for k, v in o.items()}
+        if found and o["output_type"] == "stream" and o["name"] == found[-1].get("name"): found[-1]["text"] += o["text"]
+        else: found.append(o | {"text": list(o["text"])} if "text" in o else o)
+    return [o | {"text": "".join(o["text"]).splitlines(keepends=True)} if "text" in o else o for o in found]
+
+# %% ../../nbs/compendium/23_readme.ipynb #c122
 def readme_markdown(
     notebook: Path, # the index, with its outputs
 ) -> str: # README.md
@@ -144,43 +157,34 @@ def readme_markdown(
     body = "\n\n".join(filter(None, map(cell_markdown, notebook_cells(notebook))))
     return "<!-- Made from nbs/index.ipynb by `dir-nb readme`: edit that. -->\n" + moved(body, "nbs", "").strip() + "\n"
 
-def _joined(outputs: list[dict]) -> list[dict]:
-    "Outputs without counts; what was printed in one piece, however the kernel cut it."
-    found: list[dict] = []
-    for o in outputs:
-        o = {k: None if k == "execution_count" else "".join(v) if k == "text" else v for k, v in o.items()}
-        if found and o["output_type"] == "stream" == found[-1]["output_type"] and o["name"] == found[-1]["name"]: found[-1]["text"] += o["text"]
-        else: found.append(o)
-    return [o | ({"text": o["text"].splitlines(keepends=True)} if "text" in o else {}) for o in found]
-
-def keep_outputs(
-    path: Path, # a notebook
-    executed: Path, # the same, run
-) -> None:
-    "Give a notebook the outputs of its run, without times and counts; its file changes only if an output does."
-    nb, ran = (json.loads(p.read_text(encoding="utf-8")) for p in (path, executed))
-    ran = [c for c in ran["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
-    for cell, done in zip(nb["cells"], ran, strict=True):
-        if cell["cell_type"] != "code": continue
-        cell["outputs"] = _joined(done["outputs"])
-    text = json.dumps(nb, indent=1, ensure_ascii=False) + "\n"
-    if text != path.read_text(encoding="utf-8"): write_text(path, text)
-
 def render_readme(
     root: Path | str | None = None, # the project
 ) -> Path: # README.md
-    "Run `nbs/index.ipynb`, keep its outputs in it, and write it as `README.md`."
+    "Run `nbs/index.ipynb` and write it as `README.md`."
     root = Path(root or project_root())
-    keep_outputs(root / "nbs" / "index.ipynb", run_notebook("nbs/index.ipynb", {}, root))
-    write_text(root / "README.md", readme_markdown(root / "nbs" / "index.ipynb"))
+    write_text(root / "README.md", readme_markdown(run_notebook("nbs/index.ipynb", {}, root)))
     return root / "README.md"
+
+# %% ../../nbs/compendium/23_readme.ipynb #c124
+def keep_outputs(
+    path: Path, # a notebook
+    executed: Path, # the same, run
+) -> bool: # whether the file changed
+    "Give a notebook the outputs of its run, without times and counts."
+    nb, ran = (json.loads(p.read_text(encoding="utf-8")) for p in (path, executed))
+    for cell, done in zip(nb["cells"], ran["cells"], strict=True):
+        if cell["cell_type"] == "code": cell["outputs"] = joined(done["outputs"])
+    text = json.dumps(nb, indent=1, ensure_ascii=False) + "\n"
+    if changed := text != path.read_text(encoding="utf-8"): write_text(path, text)
+    return changed
 
 def write_pages(
     root: Path | str | None = None, # the project
 ) -> None:
-    "Bring all that is made for readers up to date: links, CONTENTS.md, the blocks of docs/, and the README."
+    "Bring links, CONTENTS.md, the blocks of docs/, the README and the index's outputs up to date."
     root = Path(root or project_root())
     write_links(root); write_contents(root)
     for path in sorted((root / "docs").rglob("*.md")):
         if (text := fill_blocks(path, root)) != path.read_text(encoding="utf-8"): write_text(path, text)
     render_readme(root)
+    keep_outputs(root / "nbs" / "index.ipynb", root / "executed" / "index.ipynb")

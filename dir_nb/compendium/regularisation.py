@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..losses.decode import flat
+from ..checks import pair
 from ..losses.irda import exact_logit, irda_loss, printed_logit
 
 # %% ../../nbs/compendium/01_regularisation.ipynb #c005
@@ -33,7 +33,7 @@ def ratio_logits(
 ) -> Tensor: # (N, B, K): D, or D + A with an augmentation; 0 at the own bin
     "Exponent of every competitor less that of the own bin: IRDA paper, Eq. 19 and 22; raises `ValueError` for an unknown surrogate."
     values = values.to(pred)
-    g, y = flat(pred, values[bins])
+    g, y = pair(pred, values[bins])
     eta = values.new_ones(len(values), 1) if eta is None else eta.to(g)
     wide = lambda v: (g.new_zeros(()) if v is None else v.to(g)).expand_as(g)[:, None, None]
     own, twice_var = eta[bins][:, None], 2 * torch.as_tensor(noise_sigma).to(g).square()

@@ -6,27 +6,26 @@
 __all__ = ['METRICS', 'draw_settings', 'apply_setting', 'run_once', 'run_error', 'run_all', 'search_method', 'write_search',
            'rank_settings', 'searched_entry']
 
-# %% ../../nbs/compendium/03_search.ipynb #c002
+# %% ../../nbs/compendium/03_search.ipynb #c003
 import copy, hashlib, json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from .collect import write_tables
-from ..paths import load_params, project_root, read_json, write_json
+from ..conf import load_conf, set_path
+from ..paths import project_root, read_json, write_json, write_text
 from ..provenance import code_digests
-from ..seeds import default_workers
-from ..suggest import suggest
+from ..checks import suggest
+from ..seeds import in_parallel
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
-# %% ../../nbs/compendium/03_search.ipynb #c005
+# %% ../../nbs/compendium/03_search.ipynb #c006
 def draw_settings(
     space: dict[str, list] | list[dict[str, list]], # path -> values; several such spaces where not all values go together
     draws: int, # how many settings, the entry as it stands included
@@ -38,8 +37,12 @@ def draw_settings(
     for path, values in [item for s in (space if isinstance(space, list) else [space]) for item in s.items()]:
         if not isinstance(values, list) or not values: raise ValueError(f"search space of {path!r} is {values!r}: give a list of values")
     if not space: return [{}]
-    n = min(draws - 1, len(ParameterGrid(space)))
-    return [{}, *(dict(sorted(s.items())) for s in ParameterSampler(space, n, random_state=seed))] if n else [{}]
+    spaces = space if isinstance(space, list) else [space]
+    paths = {(i, k): path for i, s in enumerate(spaces) for k, path in enumerate(s)} # numbered, since scikit-learn sorts by name
+    numbered = [{(i, k): s[path] for k, path in enumerate(s)} for i, s in enumerate(spaces)]
+    n = min(draws - 1, len(ParameterGrid(numbered)))
+    drawn = ParameterSampler(numbered, n, random_state=seed) if n else ()
+    return [{}, *({paths[key]: value for key, value in sorted(s.items(), key=lambda kv: kv[0])} for s in drawn)]
 
 def apply_setting(
     config: dict, # of a run (`dir_nb.run.run_config`); not changed
@@ -50,18 +53,14 @@ def apply_setting(
     out, known = copy.deepcopy(config), {f.name for f in fields(TrainConfig)}
     for path, value in sorted(setting.items(), key=lambda kv: kv[0] == "lr_factor"): # the factor last: on a rate that the setting gives too
         if path == "lr_factor": out["train"]["lr"] = out["train"].get("lr", 1e-3) * value; continue
-        *folders, last = path.split(".")
-        if folders == ["train"]:
+        first, *_, last = path.split(".")
+        if first == "train":
             if last not in known: raise ValueError(f"search path {path!r}: training has no setting {last!r}{suggest(last, known)}")
             out["train"][last] = value; continue
-        at = out["entry"]
-        for f in folders:
-            if not isinstance(at.get(f), dict): raise ValueError(f"search path {path!r}: the method's entry has no {f!r}")
-            at = at[f]
-        at[last] = copy.deepcopy(value)
+        set_path(out["entry"], path, value)
     return out
 
-# %% ../../nbs/compendium/03_search.ipynb #c009
+# %% ../../nbs/compendium/03_search.ipynb #c010
 def run_once(
     config: dict, # of a run, with a setting
     root: Path, # the project
@@ -110,10 +109,10 @@ def run_all(
     label: str = "", # of the progress bar
 ) -> list[dict]: # of `run`, in the order of `configs`
     "Many runs side by side, with a bar and an estimate of the time left."
-    jobs = joblib.Parallel(workers or default_workers(len(configs)), return_as="generator")
-    return list(tqdm(jobs(joblib.delayed(run)(c, Path(root)) for c in configs), total=len(configs), desc=label, unit="run"))
+    found = dict(in_parallel(run, [(c, Path(root)) for c in configs], workers, label))
+    return [found[i] for i in range(len(configs))]
 
-# %% ../../nbs/compendium/03_search.ipynb #c010
+# %% ../../nbs/compendium/03_search.ipynb #c011
 METRICS = {"mae": ("all", "mae"), "bmae": ("all", "bmae"), "many": ("many", "mae"), "medium": ("medium", "mae"), "few": ("few", "mae")}
 
 def search_method(
@@ -124,15 +123,15 @@ def search_method(
     "Try a method's settings on every data set and seed of the search; raises `ValueError` for a method without a space or data that is not prepared."
     from dir_nb.run import run_config
     root = Path(root or project_root())
-    params = load_params(root)
-    search = params["search"]
-    if method not in search["spaces"]: raise ValueError(f"{method!r} has no entry below search.spaces in params.yaml: give one, {{}} for nothing to tune")
+    conf = load_conf(root)
+    search = conf["search"]
+    if method not in search["spaces"]: raise ValueError(f"{method!r} is not among the spaces of conf/search.yaml: give one, {{}} for nothing to tune")
     if lacking := [d for d in search["datasets"] if not (root / "prepared" / d).is_dir()]:
-        raise ValueError(f"{', '.join(lacking)} is not prepared here: bring it (`dir-nb data add`, `make repro`), or take it out of search.datasets in params.yaml")
+        raise ValueError(f"{', '.join(lacking)} is not prepared here: bring it (`dir-nb data add`, `make repro`), or take it out of the data sets of conf/search.yaml")
     settings = draw_settings(search["spaces"][method] or {}, search["draws"], search["round"])
     keys = [(i, s, d, seed) for i, s in enumerate(settings) for d, how in search["datasets"].items() for seed in how["seeds"]]
     fixed = {d: how.get("set", {}) for d, how in search["datasets"].items()} # of the data set, for all methods and settings
-    found = run_all(run_error, [apply_setting(run_config(params, d, method, seed), fixed[d] | s) for _, s, d, seed in keys], root, workers, method)
+    found = run_all(run_error, [apply_setting(run_config(conf, d, method, seed), fixed[d] | s) for _, s, d, seed in keys], root, workers, method)
     rows = [{"method": method, "draw": i, "setting": json.dumps(s), "dataset": d, "seed": seed} |
             {k: np.inf if "failed" in m else float(m[r][name]) for k, (r, name) in METRICS.items()} for (i, s, d, seed), m in zip(keys, found)]
     return pd.DataFrame(rows)
@@ -140,20 +139,22 @@ def search_method(
 def write_search(
     table: pd.DataFrame, # of `search_method`
     root: Path | str | None = None, # the project
-    params: dict | None = None, # content of params.yaml; read if None
+    conf: dict | None = None, # of `load_conf`; read if None
 ) -> Path: # results/search/round_<n>/<method>.csv
     "Keep what was tried, the entry that it was compared with (entries.json) and what it was drawn from (spaces.json)."
     root, method = Path(root or project_root()), table.method.iloc[0]
-    params = params or load_params(root)
-    search = params["search"]
+    conf = conf or load_conf(root)
+    search = conf["search"]
     folder = root / "results" / "search" / f"round_{search['round']}"
     drawn = {k: search[k] for k in ("round", "draws", "datasets", "metric")} | {"space": search["spaces"][method]}
-    for name, content in (("entries", params["methods"][method]), ("spaces", drawn)):
+    entry = {k: conf["methods"][method].get(k, {}) for k in ("parts", "train")}
+    for name, content in (("entries", entry), ("spaces", drawn)):
         path = folder / f"{name}.json"
-        write_json(path, (read_json(path) if path.is_file() else {}) | {method: content})
+        known = (read_json(path) if path.is_file() else {}) | {method: content}
+        write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n") # not sorted: the order of a space's paths belongs to the draw
     return write_tables(folder, **{method: table})[0]
 
-# %% ../../nbs/compendium/03_search.ipynb #c012
+# %% ../../nbs/compendium/03_search.ipynb #c013
 def rank_settings(
     table: pd.DataFrame, # of `search_method`, one method
     metric: str = "bmae", # column of METRICS
@@ -167,7 +168,7 @@ def rank_settings(
     out.insert(0, "setting", table.groupby("draw").setting.first())
     return out.sort_values("score", kind="stable").reset_index()
 
-# %% ../../nbs/compendium/03_search.ipynb #c014
+# %% ../../nbs/compendium/03_search.ipynb #c015
 def searched_entry(
     entry: dict, # of the method, as it stood; not changed
     tables: Sequence[pd.DataFrame], # of `search_method`, this method, rounds that started from this entry

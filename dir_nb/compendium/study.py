@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'NORM_STEPS', 'NORM_MEASURES', 'KINDS', 'study_variants',
            'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules', 'run_both_rules', 'phase_steps',
-           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'write_study', 'read_study']
+           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings',
+           'study_differences', 'study_is_current', 'write_study', 'read_study']
 
 # %% ../../nbs/compendium/04_study.ipynb #c002
-import json
+import copy, json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +18,17 @@ import numpy as np
 import pandas as pd
 
 from .collect import REGIONS, read_csv, write_tables
-from ..paths import load_params, project_root
+from ..conf import load_conf, set_path
+from ..paths import project_root, read_json, write_json
+from ..provenance import NUMERICS, data_digest
 from .search import apply_setting, run_all, run_error, run_once
+from ..checks import suggest
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
 # %% ../../nbs/compendium/04_study.ipynb #c005
 def study_variants(
-    study: dict, # an entry of `studies`: method, and variants (id -> {title, group, method, set}) or grid (path -> values)
+    study: dict, # content of its file: method, and variants (id -> {title, group, method, set}) or grid (path -> values)
 ) -> dict[str, dict]: # id -> {title, group, method, set}
     "The variants of a study, filled in; raises `ValueError` for one with neither or both, and for an unknown key."
     if ("grid" in study) == ("variants" in study): raise ValueError("a study has either `variants` or `grid`: give one of them")
@@ -46,10 +50,9 @@ def study_plan(
     root: Path | str | None = None, # the project
 ) -> tuple[dict[str, dict], list[str], list[int]]: # variants, data sets, seeds
     "What a study trains; raises `ValueError` for an unknown id."
-    params = load_params(root)
-    known = params.get("studies") or {}
-    if study not in known: raise ValueError(f"{study!r} is not among the studies of params.yaml: there are {', '.join(known)}")
-    return study_variants(known[study]), known[study].get("datasets") or params["grid"]["datasets"], known[study].get("seeds") or params["train"]["seeds"]
+    conf = load_conf(root)
+    if study not in (known := conf["studies"]): raise ValueError(f"there is no conf/studies/{study}.yaml{suggest(study, known)}")
+    return study_variants(known[study]), known[study].get("datasets") or conf["grid"]["datasets"], known[study].get("seeds") or conf["train"]["seeds"]
 
 # %% ../../nbs/compendium/04_study.ipynb #c009
 def lacking_data(
@@ -102,17 +105,17 @@ def run_both_rules(config: dict, root: Path) -> dict: # of a run, with a setting
     return run_once(config, root, "both_rules", both_rules, ("dir_nb.compendium.study",))
 
 # %% ../../nbs/compendium/04_study.ipynb #c010
-NORM_STEPS = ("first", "main", "wanted", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
+NORM_STEPS = ("first", "main", "goal", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
 NORM_MEASURES = ("value", "region_code", "norm", "norm_std", "train_mae", "test_mae", "test_n", *NORM_STEPS)
 
 def phase_steps(
     norm: np.ndarray, # (epochs, B) labels' norms, as a norm schedule traces them
-    wanted: np.ndarray, # (epochs, B) what phase 3 wants; NaN before it
+    goal: np.ndarray, # (epochs, B) what phase 3 wants; NaN before it
 ) -> dict[str, np.ndarray]: # NORM_STEPS -> (B,)
     "Norms at the borders of the phases; raises `ValueError` without an epoch of phase 3, or of phase 1."
-    tuned = np.isfinite(wanted).any(axis=1)
+    tuned = np.isfinite(goal).any(axis=1)
     if not tuned.any() or tuned.all(): raise ValueError(f"{int(tuned.sum())} of {len(tuned)} epochs are of phase 3: give both phases a share")
-    return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], wanted[-1], norm[-1])))
+    return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], goal[-1], norm[-1])))
 
 def norm_measures(
     trainer: "Trainer", # fitted
@@ -124,7 +127,7 @@ def norm_measures(
     stats, out = training_features(t)
     test = evaluate(t.model, t.method, t.loader(view.test, t.config.eval_batch_size), t.metrics(ranks=False), t.fabric).per_bin()
     traces = trace_arrays(t.state.traces)
-    steps = phase_steps(traces["norm"], traces["wanted"]) if "wanted" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
+    steps = phase_steps(traces["norm"], traces["goal"]) if "goal" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
     columns = {"value": view.grid.values, "region_code": view.regions.region, "norm": out.mean[:, 1], "norm_std": out.var[:, 1].sqrt(), "train_mae": out.mean[:, 2], "test_mae": test["mae"], "test_n": test["count"], **steps}
     return {str(b): {k: float(v[b]) for k, v in columns.items()} | {"n": int(stats.count[b])} for b in range(view.grid.n_bins) if stats.count[b] > 0}
 
@@ -149,12 +152,12 @@ def run_study(
     from dir_nb.run import run_config
     root = Path(root or project_root())
     if lacking := lacking_data(study, root): raise ValueError(f"study {study!r} needs {', '.join(lacking)}, which is not prepared here: `dir-nb data add NAME FOLDER --link`, then `dvc repro prepare`")
-    params, (variants, datasets, seeds) = load_params(root), study_plan(study, root)
+    conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     keys = [(v, d, s) for v in variants for d in datasets for s in seeds]
-    kind = params["studies"][study].get("kind", "errors")
+    kind = conf["studies"][study].get("kind", "errors")
     if kind not in KINDS: raise ValueError(f"study {study!r} is of kind {kind!r}: choose one of {', '.join(KINDS)}")
     run, regions, names = KINDS[kind]
-    found = run_all(run, [apply_setting(run_config(params, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in keys], root, workers, study)
+    found = run_all(run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in keys], root, workers, study)
     rows = []
     for (v, d, s), m in zip(keys, found):
         about = {"study": study, "method": v, "title": variants[v]["title"], "group": variants[v]["group"], "base": variants[v]["method"], "setting": json.dumps(variants[v]["set"], sort_keys=True),
@@ -173,13 +176,64 @@ def by_counts(
     if not of.any(): raise ValueError(f"the study {table.study.iloc[0]!r} has regions by one rule only: its kind is not both_rules")
     return table[of | (table.region == "all")].assign(region=lambda t: t.region.str.removesuffix(BY_COUNTS))
 
+# %% ../../nbs/compendium/04_study.ipynb #c014
+def varied_entry(
+    entry: dict, # a method's; not changed
+    setting: dict, # path -> value
+) -> dict: # {parts, train}
+    "A method's entry with what a variant sets, whatever the data set."
+    out = {"parts": copy.deepcopy(entry["parts"]), "train": dict(entry.get("train") or {})}
+    for path, value in setting.items():
+        if path == "lr_factor": out["train"]["lr_factor"] = out["train"].get("lr_factor", 1.) * value
+        else: set_path(out, path, value)
+    return out
+
+def study_settings(
+    study: str, # id
+    root: Path | str | None = None, # the project
+) -> dict: # {numerics, kind, seeds, variants: {id: entry}, datasets: {id: {model, train, data}}}
+    "What a study would be made with now; `data` is None where it is not here."
+    root = Path(root or project_root())
+    conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
+    entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
+    data = {d: {k: conf["datasets"][d].get(k, {}) for k in ("model", "train")} | {"data": data_digest(root / "prepared" / d)} for d in datasets}
+    return {"numerics": NUMERICS, "kind": conf["studies"][study].get("kind", "errors"), "seeds": seeds, "variants": entries, "datasets": data}
+
+def study_differences(
+    study: str, # id
+    root: Path | str | None = None, # the project
+) -> list[str]: # empty for one that is current
+    "What has changed since a study was made: code, kind, seeds, variants, data sets; data is compared where it is here."
+    root = Path(root or project_root())
+    path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root)
+    if not path.is_file(): return ["what it was made with is not known"]
+    then = read_json(path)
+    found = [f"{k} {then[k]}, now {now[k]}" for k in ("numerics", "kind", "seeds") if then[k] != now[k]]
+    for kind in ("variants", "datasets"):
+        for name in sorted(then[kind].keys() | now[kind].keys()):
+            old, new = then[kind].get(name), now[kind].get(name)
+            if old is not None and new is not None and None in (old.get("data"), new.get("data")): old, new = ({k: v for k, v in x.items() if k != "data"} for x in (old, new))
+            if old != new: found.append(f"{kind[:-1]} {name!r} {'is new' if old is None else 'is gone' if new is None else 'has changed'}")
+    return found
+
+def study_is_current(
+    study: str, # id
+    root: Path | str | None = None, # the project
+) -> bool:
+    "Whether a published study is what its settings, seeds, data and code would give now (`study_differences` says what is not)."
+    return not study_differences(study, root)
+
+# %% ../../nbs/compendium/04_study.ipynb #c015
 def write_study(
     table: pd.DataFrame, # of `run_study`
     root: Path | str | None = None, # the project
 ) -> Path: # results/studies/<study>.csv
-    "Keep a study's numbers, every digit; a column per metric, as what a variant sets is long and stands in every row."
+    "Keep a study's numbers, every digit, and what they were made with; a column per metric, as what a variant sets is long and stands in every row."
+    study, folder = table.study.iloc[0], Path(root or project_root()) / "results" / "studies"
     wide = table.set_index([*table.columns.drop("value")]).value.unstack("metric", sort=False).reset_index()
-    return write_tables(Path(root or project_root()) / "results" / "studies", **{table.study.iloc[0]: wide})[0]
+    path, = write_tables(folder, **{study: wide})
+    write_json(folder / f"{study}.json", study_settings(study, root))
+    return path
 
 def read_study(
     study: str, # id

@@ -94,7 +94,7 @@ def table_cells(
     dataset: str, # id
     metrics: Sequence[str] = ("mae", "gm"), # blocks of columns
     methods: Sequence[str] | None = None, # rows; those of the summary if None
-    labels: Mapping[str, str] | None = None, # method -> label; those of METHODS_STYLE if None
+    labels: Mapping[str, str] | None = None, # method -> label; those of `method_style` if None
     paper: pd.DataFrame | None = None, # of `paper_numbers`, the rows of this data set; None: not in the paper
 ) -> pd.DataFrame: # method, label, metric, region, decimals, mean, half_width, seeds, n_min, n_max, diff, diff_half_width, diff_seeds, mark, paper
     "The cells of a data set's table, in order; raises `ValueError` for a data set, method or metric that was not collected."

@@ -39,7 +39,7 @@ def read_abalone(
 # %% ../../nbs/lib/data/41_data.abalone.ipynb #c006
 def prepare_abalone(
     name: str, # data set id; the raw data lie in data/<name>
-    config: dict[str, Any], # its entry under `datasets:` in params.yaml
+    config: dict[str, Any], # its settings in conf/datasets
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
     "Prepare Abalone-DIR: integer bins, m = min(n // 3, cap) samples per bin for validation and for test, by seed."

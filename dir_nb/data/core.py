@@ -527,7 +527,7 @@ def write_prepared(
 # %% ../../nbs/lib/data/40_data.core.ipynb #c043
 def meta_from(
     name: str, # data set
-    config: dict[str, Any], # its entry under `datasets:` in params.yaml
+    config: dict[str, Any], # its settings in conf/datasets
     source: str, # where the raw data come from, in a line
 ) -> dict[str, Any]: # what `write_prepared` takes
     "The part of `meta.json` that the configuration gives; raises `DataProblems` for missing keys and a bad grid."

@@ -87,7 +87,7 @@ def encode_pairs(
 # %% ../../nbs/lib/data/44_data.stsb.ipynb #c011
 def prepare_stsb(
     name: str, # data set id; the raw data lie in data/<name>
-    config: dict[str, Any], # its entry under `datasets:` in params.yaml; input: {length, min_count, vectors: a file (from the data's folder on), encoder: a package, leaks: keep | drop}; split: {seeds}
+    config: dict[str, Any], # its settings in conf/datasets; input: {length, min_count, vectors: a file (from the data's folder on), encoder: a package, leaks: keep | drop}; split: {seeds}
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
     "Prepare STS-B-DIR: token ids of both sentences, vocabulary, the published split; raises `DataProblems` for bad files or settings."

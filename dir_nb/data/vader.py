@@ -80,7 +80,7 @@ def read_ratings(
 # %% ../../nbs/lib/data/42_data.vader.ipynb #c012
 def prepare_vader(
     name: str, # data set id; the raw data lie in data/<name>
-    config: dict[str, Any], # its entry under `datasets:` in params.yaml; input: {length, min_count}
+    config: dict[str, Any], # its settings in conf/datasets; input: {length, min_count}
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
     "Prepare VADER-DIR: token ids, vocabulary, balanced splits that keep texts and equal sentences together."

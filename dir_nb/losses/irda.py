@@ -7,7 +7,7 @@ __all__ = ['UNLIMITED', 'SURROGATES', 'SHIFTS', 'PRINTED', 'SMOOTHINGS', 'STRENG
            'hermite_nodes', 'quadrature_bound', 'irda_loss', 'check_surrogate', 'mean_shift', 'isotropy', 'smoother',
            'check_options', 'IRDALoss']
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c002
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c003
 import math
 from functools import cache
 
@@ -22,7 +22,7 @@ from ..kernels import kernel_matrix, kernel_window
 from .decode import energy, flat, law_power, law_scale, reduce_loss
 from .remse import ReMSELoss, bin_balance, competitors
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c005
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c006
 def exact_logit(
     mu: Tensor, # mean of the augmented prediction, target units
     var: Tensor, # its variance s^2, squared target units
@@ -38,7 +38,7 @@ def exact_logit(
     q = 1 - 2 * (own - eta) * var / twice_var
     return (own * d_own.square() - eta * d_bin.square()) / twice_var + slope.square() * var / (2 * q) - q.log() / 2
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c007
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c008
 def printed_logit(
     g: Tensor, # prediction, target units
     shift: Tensor, # alpha times the mean shift, target units
@@ -55,7 +55,7 @@ def printed_logit(
     r2 = d ** 2 + (own - eta) ** 2 / 4
     return (own * (g - y_own) ** 2 - eta * (g - y_bin) ** 2 + r1 * shift + r2 * var / twice_var) / twice_var
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c015
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c016
 @cache
 def _hermite(n: int) -> tuple[np.ndarray, np.ndarray]: # found once, not in every step
     x, w = np.polynomial.hermite_e.hermegauss(n)
@@ -90,7 +90,7 @@ def quadrature_bound(
     inner = logits.logsumexp(2)
     return (inner + log_w).logsumexp(1) if bound else (inner * log_w.exp()).sum(1)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c017
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c018
 UNLIMITED = ("split", "expected", "mse") # exist for every s^2: max_ratio does not apply
 SURROGATES = ("exact", "quadrature", "split", "expected", "mse", "printed", "printed_20")
 
@@ -114,7 +114,7 @@ def _printed_logits(
     is_own = torch.arange(len(y_j), device=g.device) // m == bins[:, None]
     return torch.cat([torch.zeros_like(col(g)), logits.masked_fill(is_own, -math.inf)], 1)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c019
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c020
 def irda_loss(
     pred: Tensor, # (N,) or (N, 1), g, target units
     target: Tensor, # (N,) or (N, 1), target units
@@ -169,7 +169,7 @@ def check_surrogate(surrogate: str, max_ratio: float | None, noise: str = "gauss
         raise ValueError(f"max_ratio=None with surrogate={surrogate!r}: its expectation needs s^2 < sigma^2, give a share such as 0.9")
     if max_ratio is not None and not 0 < max_ratio < 1: raise ValueError(f"max_ratio={max_ratio}: give a share of sigma^2 in (0, 1)")
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c030
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c031
 SHIFTS = ("residual", "printed", "feature", "none")
 
 def mean_shift(
@@ -185,7 +185,7 @@ def mean_shift(
     if kind == "none": return torch.zeros_like(proj)
     raise ValueError(f"shift={kind!r} is not known: choose one of {', '.join(SHIFTS)}")
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c033
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c034
 def isotropy(
     smoother: Tensor, # (B, B), rows are weights over bins
     diagonal: Tensor, # (B, D) diagonals of the unsmoothed covariances
@@ -198,7 +198,7 @@ def isotropy(
     v = (norm + diag.shape[1] * top.square() - 2 * top * diag.sum(1)).clamp_min(0)
     return v / v.max().clamp_min(torch.finfo(v.dtype).tiny), top
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c036
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c037
 PRINTED = {
     "alpha": 0.5, "beta": 0.75, "shift": "printed", "surrogate": "printed", "max_ratio": None, "isotropy": True,
     "smoothing": "wfds_printed", "noise_sigma": 2 ** -0.5, "learnable": False, "eta": "exponent", "eta_shrink": 0.0, "balance": "both",
@@ -220,7 +220,7 @@ def smoother(
     # an empty bin without neighbours would fall back to itself, and it has no statistics
     return wfds_weights(confusion, kernel, count, normalise=kind != "wfds_printed") * (count > 0)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c037
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c038
 STRENGTHS = ("absolute", "relative")
 
 def check_options(alpha: float, beta: float, surrogate: str, max_ratio: float | None, shift: str, smoothing: str, noise: str, strength: str, cov_shrink: float) -> None:
@@ -233,7 +233,7 @@ def check_options(alpha: float, beta: float, surrogate: str, max_ratio: float | 
     if smoothing not in SMOOTHINGS: raise ValueError(f"smoothing={smoothing!r} is not known: choose one of {', '.join(SMOOTHINGS)}")
     if alpha and shift == "none": raise ValueError(f"alpha={alpha} with shift='none': choose alpha=0, or a shift such as 'residual'")
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c038
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c039
 class _IRDAState(ReMSELoss):
     "What `IRDALoss` keeps."
     def __init__(
@@ -291,7 +291,7 @@ class _IRDAState(ReMSELoss):
         for name in ("known", "v", "top", "last_ratio"): self.register_buffer(name, torch.zeros(b))
         for name in ("n_clipped", "n_used"): self.register_buffer(name, torch.zeros((), dtype=torch.long), persistent=False)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c040
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c041
 class _IRDAEstimates(_IRDAState):
     "What `IRDALoss` estimates, within a step and at the end of an epoch."
     def augmentation(
@@ -337,7 +337,7 @@ class _IRDAEstimates(_IRDAState):
         super().update(pred, feat, target)
         bins = self.bins_of(target)
         self.stats.update(feat.detach(), bins)
-        self.confusion.update(self.bins_of(self.decode(pred.detach())), bins)
+        self.confusion.update(self.grid.nearest(self.decode(pred.detach()).reshape(-1)), bins)
 
     def all_reduce(self, fabric) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."
@@ -357,7 +357,7 @@ class _IRDAEstimates(_IRDAState):
         self.clip_share.copy_(self.n_clipped / self.n_used.clamp_min(1))
         self.n_clipped.zero_(); self.n_used.zero_()
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c042
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c043
 class IRDALoss(_IRDAEstimates):
     "IRDA with direct estimates: IRDA paper, sec. 3.5.1, Algorithm 1; raises `ValueError` for bad options and a call without head."
     @torch.no_grad()

@@ -306,7 +306,7 @@ class RISDARLoss(_Reasoning):
     def update(self, pred: Tensor, feat: Tensor, target: Tensor) -> None: # (N,) or (N, 1), (N, D), (N,) or (N, 1)
         "After a step: count features and predictions of every bin (Eq. 4 and 6)."
         super().update(pred, feat, target)
-        self.confusion.update(self.bins_of(self.decode(pred.detach())), self.bins_of(target))
+        self.confusion.update(self.grid.nearest(self.decode(pred.detach()).reshape(-1)), self.bins_of(target))
 
     def all_reduce(self, fabric) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."

@@ -9,11 +9,10 @@ __all__ = ['SELECT', 'OPTIMIZERS', 'SCHEDULES', 'PRECISIONS', 'selection_score',
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Real
 
 import torch
 
-from ..suggest import suggest
+from ..checks import number, one_of
 
 # %% ../../nbs/lib/train/70_train.config.ipynb #c006
 SELECT = { # metric -> 1 where lower is better, -1 where higher is
@@ -46,21 +45,6 @@ SCHEDULES: dict[str, Callable] = {
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed") # losses are computed in single precision in all of them
 
 # %% ../../nbs/lib/train/70_train.config.ipynb #c011
-def _check_number(
-    name: str, # of the setting
-    value: object,
-    low: float, # lowest that can be
-    above: bool = False, # `low` itself cannot be
-    whole: bool = False, # whole numbers only
-) -> None:
-    "Raises `ValueError` naming a setting that is no finite number, or too small."
-    kind = "a whole number" if whole else "a number"
-    want = f"give {kind} {'above' if above else 'of at least'} {low:g}"
-    if isinstance(value, bool) or not isinstance(value, int if whole else Real):
-        raise ValueError(f"train.{name} = {value!r} is not {kind}: {want}")
-    if not math.isfinite(value) or value < low or (above and value == low):
-        raise ValueError(f"train.{name} = {value} cannot be: {want}")
-
 @dataclass(frozen=True)
 class TrainConfig:
     "How to train. Raises `ValueError` naming a setting that cannot be."
@@ -83,15 +67,14 @@ class TrainConfig:
 
     def __post_init__(self):
         for name, known in {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "select": SELECT, "precision": PRECISIONS}.items():
-            value = getattr(self, name)
-            if value not in known: raise ValueError(f"train.{name} = {value!r} is unknown{suggest(str(value), known)}")
+            one_of(f"train.{name}", getattr(self, name), known)
         for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every", "devices"):
-            _check_number(name, getattr(self, name), 1, whole=True)
-        _check_number("num_workers", self.num_workers, 0, whole=True)
-        _check_number("lr", self.lr, 0, above=True)
-        _check_number("weight_decay", self.weight_decay, 0)
-        if self.clip_norm is not None: _check_number("clip_norm", self.clip_norm, 0, above=True)
-        if self.pixels_per_image is not None: _check_number("pixels_per_image", self.pixels_per_image, 1, whole=True)
+            number(f"train.{name}", getattr(self, name), low=1, whole=True)
+        number("train.num_workers", self.num_workers, low=0, whole=True)
+        number("train.lr", self.lr, above=0)
+        number("train.weight_decay", self.weight_decay, low=0)
+        if self.clip_norm is not None: number("train.clip_norm", self.clip_norm, above=0)
+        if self.pixels_per_image is not None: number("train.pixels_per_image", self.pixels_per_image, low=1, whole=True)
 
 # %% ../../nbs/lib/train/70_train.config.ipynb #c017
 @dataclass(frozen=True)
