@@ -31,7 +31,7 @@ def module_path(
     path = package.joinpath(*parts[1:])
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if len(parts) > 1 and p.is_file()), None)
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c007
+# %% ../nbs/lib/ground/08_provenance.ipynb #c106
 def public_names(
     package: Path, # the package's folder
 ) -> dict[str, dict[str, str]]: # package -> name -> module below it
@@ -52,6 +52,7 @@ def _used(tree: ast.AST, spaces: dict[str, str]) -> set[str]: # variable -> pack
     whole = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in bases} & spaces.keys()
     return found | {f"{spaces[name]}.*" for name in whole}
 
+# %% ../nbs/lib/ground/08_provenance.ipynb #c006
 @lru_cache(maxsize=1024) # a pipeline asks for the same modules once per stage
 def imported_modules(
     source: str, # Python source
@@ -65,7 +66,8 @@ def imported_modules(
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
-            spaces |= {a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names}
+            spaces |= {a.asname: a.name for a in node.names if a.asname}
+            spaces |= {top: top for a in node.names if not a.asname for top in [a.name.split(".")[0]]}
         elif isinstance(node, ast.ImportFrom):
             base = within.split(".")[: -node.level] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
@@ -78,6 +80,7 @@ def imported_modules(
             elif last == "*" and p.startswith(f"{space}."): names |= {f"{p}.{module}" for module in table.values()}
     return frozenset(n for n in names if module_path(n, package))
 
+# %% ../nbs/lib/ground/08_provenance.ipynb #c109
 def import_closure(
     modules: Iterable[str], # dotted names to start from
     package: Path | None = None, # the package's folder

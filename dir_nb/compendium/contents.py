@@ -85,7 +85,8 @@ def summary(
 @lru_cache(maxsize=4)
 def _tests(root: Path) -> dict[str, str]: # path below the project -> text
     "The test files."
-    return {p.relative_to(root).as_posix(): p.read_text(encoding="utf-8") for p in sorted((root / "tests").glob("test_*.py"))}
+    paths = sorted((root / "tests").glob("test_*.py"))
+    return {p.relative_to(root).as_posix(): p.read_text(encoding="utf-8") for p in paths}
 
 def tested_in(
     names: list[str], # of one thing
@@ -94,7 +95,8 @@ def tested_in(
 ) -> str: # path below the project; empty if no file names it
     "The test file that names a thing most often."
     word = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
-    found = {path: len(word.findall(text)) for path, text in _tests(Path(root)).items() if module.split(".")[-1] in text}
+    texts = {path: text for path, text in _tests(Path(root)).items() if module.split(".")[-1] in text}
+    found = {path: len(word.findall(text)) for path, text in texts.items()}
     best = max(found, key=found.get, default="")
     return best if found.get(best) else ""
 
@@ -140,7 +142,8 @@ def part_rows(
     root: Path, # the project
 ) -> list[Row]:
     "Parts that are no losses, and those that losses are made of."
-    parts, room = heirs(symbols, "Part"), [s for s in symbols if "/parts/" in s.notebook and s.module != "dir_nb.parts.part"]
+    parts = heirs(symbols, "Part")
+    room = [s for s in symbols if "/parts/" in s.notebook and s.module != "dir_nb.parts.part"]
     public = [s for s in symbols if s in parts or s in room and s.name[0].isupper()]
     return [_row([s], root) for s in public if not s.name.endswith("Loss")]
 
@@ -182,10 +185,12 @@ def data_rows(
     rows = []
     for name, entry in load_conf(root)["datasets"].items():
         loader = by_path[entry.get("loader", "dir_nb.data.manifest.prepare_manifest")]
-        given = [a.value for c in loader.calls if ast.unparse(c.func) == "meta_from" for a in c.args if isinstance(a, ast.Constant)]
+        told = [a for c in loader.calls if ast.unparse(c.func) == "meta_from" for a in c.args]
+        source = "; ".join(str(a.value) for a in told if isinstance(a, ast.Constant)) or "your own files"
         shown = entry.get("display") or entry
-        rows.append(Row(f"{shown['title']} ({entry['modality']}, {shown.get('units', '')})", (f"conf/datasets/{name}.yaml", loader.name),
-                        "; ".join(map(str, given)) or "your own files", loader.notebook, tested_in([name, loader.name], root)))
+        what = f"{shown['title']} ({entry['modality']}, {shown.get('units', '')})"
+        names = (f"conf/datasets/{name}.yaml", loader.name)
+        rows.append(Row(what, names, source, loader.notebook, tested_in([name, loader.name], root)))
     return rows
 
 def metric_rows(
@@ -225,9 +230,10 @@ def contents_markdown(
     lines = ["<!-- Made by `make contents` from the notebooks and conf/: edit those. -->", "# What is where", "",
              "How to reach a name: `from dir_nb import ...` or `from dir_nb.losses import ...` "
              "([the public face](nbs/lib/front/80_face.ipynb)).",
-             "IRDA paper: Zhu and Wu (2024). A thing without a test file is tested by its notebook, whose cells `make test` runs."]
+             "IRDA paper: Zhu and Wu (2024). A thing without a test file is tested by its notebook: `make test` runs it."]
+    columns = ["what", "in code", "paper, equation", "notebook", "test"]
     for section, rows in contents_rows(root).items():
-        lines += ["", f"## {section}", "", "| what | in code | paper, equation | notebook | test |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", f"## {section}", "", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
         for r in rows:
             names = " ".join(_link(n) if "/" in n else f"`{n}`" for n in r.names)
             test = _link(r.test) if r.test else "its notebook"

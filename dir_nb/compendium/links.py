@@ -31,23 +31,26 @@ def read_leaf(
     root: Path, # the project
 ) -> Leaf:
     "Title and subtitle of a notebook: its first heading, and the quoted line or the first sentence below."
-    text = next((c["source"] for c in notebook_cells(path) if c["cell_type"] == "markdown" and c["source"].startswith("# ")), "")
+    prose = [c["source"] for c in notebook_cells(path) if c["cell_type"] == "markdown"]
+    text = next((s for s in prose if s.startswith("# ")), "")
     first, *rest = [line.strip() for line in text.splitlines() if line.strip()] or [path.stem]
     said = next((line[1:].strip() for line in rest if line.startswith(">")), None)
     said = said or re.split(r"(?<=\.) (?=[A-Z`])", " ".join(rest))[0]
-    return Leaf(path.relative_to(root).as_posix(), path.parent.relative_to(root / "nbs").as_posix(), first.lstrip("# "), said)
+    room = path.parent.relative_to(root / "nbs").as_posix()
+    return Leaf(path.relative_to(root).as_posix(), room, first.lstrip("# "), said)
 
 def reading_order(
     root: Path | str | None = None, # the project
 ) -> list[Leaf]: # the index, then every other notebook of nbs/
     "All notebooks in the order in which they are read."
     root = Path(root or project_root())
-    plan = (root / "dvc.yaml").read_text(encoding="utf-8") if (root / "dvc.yaml").is_file() else ""
-    where = lambda p: plan.find(p.name) if p.name in plan else len(plan)
-    numbered = [*sorted((root / "nbs" / "lib").glob("*/[0-9]*.ipynb"), key=lambda p: p.name),
-                *sorted((root / "nbs" / "compendium").glob("[0-9]*.ipynb"))]
-    run = [p for folder in ("experiments", "reports") for p in sorted((root / "nbs" / folder).glob("*.ipynb"), key=lambda p: (where(p), p.name))]
-    return [read_leaf(p, root) for p in [root / "nbs" / "index.ipynb", *numbered, *run]]
+    told = [root / "dvc.yaml", root / "nbs" / "reports" / "reports.yaml"]
+    plan = "".join(p.read_text(encoding="utf-8") for p in told if p.is_file())
+    place = lambda p: (plan.find(p.stem) if p.stem in plan else len(plan), p.name)
+    library = sorted((root / "nbs" / "lib").glob("*/[0-9]*.ipynb"), key=lambda p: p.name)
+    compendium = sorted((root / "nbs" / "compendium").glob("[0-9]*.ipynb"))
+    run = [p for room in ("experiments", "reports") for p in sorted((root / "nbs" / room).glob("*.ipynb"), key=place)]
+    return [read_leaf(p, root) for p in [root / "nbs" / "index.ipynb", *library, *compendium, *run]]
 
 # %% ../../nbs/compendium/22_links.ipynb #c008
 def links_cell(
@@ -61,8 +64,8 @@ def links_cell(
     after = [f"[{leaves[at + 1].title} →]({to(leaves[at + 1].path)})"] if at + 1 < len(leaves) else []
     return "---\n" + " · ".join(before + index + after)
 
-_ROOMS = {"lib/ground": "Ground", "lib/parts": "Parts", "lib/losses": "Losses", "lib/resampling": "Resampling", "lib/data": "Data",
-          "lib/models": "Models", "lib/train": "Training", "lib/methods": "Methods", "lib/front": "Front",
+_ROOMS = {"lib/ground": "Ground", "lib/parts": "Parts", "lib/losses": "Losses", "lib/resampling": "Resampling",
+          "lib/data": "Data", "lib/models": "Models", "lib/train": "Training", "lib/methods": "Methods", "lib/front": "Front",
           "compendium": "Compendium: what the pipeline needs", "experiments": "Experiments: run by the pipeline",
           "reports": "Reports: a figure or a table each"}
 
@@ -74,7 +77,8 @@ def index_cell(
     for leaf in leaves[1:]:
         if leaf.room != room: lines += ["", f"**{_ROOMS.get(leaf.room, leaf.room)}**", ""]
         room = leaf.room
-        lines.append(f"- [{leaf.title}]({relpath(leaf.path, Path(leaves[0].path).parent)}): {leaf.subtitle}".rstrip(": "))
+        link = relpath(leaf.path, Path(leaves[0].path).parent)
+        lines.append(f"- [{leaf.title}]({link}): {leaf.subtitle}".rstrip(": "))
     return "\n".join(lines)
 
 # %% ../../nbs/compendium/22_links.ipynb #c010
@@ -99,7 +103,8 @@ def write_links(
     "Bring the links of all notebooks, and the index, up to date."
     root, changed = Path(root or project_root()), []
     leaves = reading_order(root)
-    cells = [(leaves[0].path, "contents", index_cell(leaves)), *((p.path, "links", links_cell(leaves, i)) for i, p in enumerate(leaves))]
+    cells = [(p.path, "links", links_cell(leaves, i)) for i, p in enumerate(leaves)]
+    cells.insert(0, (leaves[0].path, "contents", index_cell(leaves)))
     for path, tag, text in cells:
         if put_cell(root / path, tag, text): changed.append(path)
     return list(dict.fromkeys(changed))
@@ -127,7 +132,7 @@ def lost_links(
 ) -> Iterator[str]: # "page: link"
     "Links of notebooks, README.md, CONTENTS.md and docs/ that lead nowhere."
     root = Path(root or project_root())
-    pages = [*(root / leaf.path for leaf in reading_order(root)), *root.glob("*.md"), *sorted((root / "docs").rglob("*.md"))]
-    for page in pages:
+    notebooks = [root / leaf.path for leaf in reading_order(root)]
+    for page in [*notebooks, *sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]:
         for link in page_links(page):
             if not (page.parent / link).exists(): yield f"{page.relative_to(root).as_posix()}: {link}"
