@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEYS', 'SHOWN', 'read_yaml', 'set_path', 'resolve_method', 'load_conf', 'flat_dataset']
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c002
+# %% ../nbs/lib/ground/09_conf.ipynb #c003
 import copy
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ import yaml
 
 from .paths import project_root
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c005
+# %% ../nbs/lib/ground/09_conf.ipynb #c006
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     "Plain values only, and no key twice."
 
@@ -42,7 +42,7 @@ def read_yaml(
     if not isinstance(found, dict): raise ValueError(f"{path} {'is empty' if found is None else 'is no mapping'}: fill it, or delete it")
     return found
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c008
+# %% ../nbs/lib/ground/09_conf.ipynb #c009
 def set_path(
     entry: dict, # {parts: {...}, train: {...}}; changed
     path: str, # such as loss.noise.scale, or train.epochs
@@ -61,7 +61,7 @@ def _nearest(name: object, known: Any) -> str:
     from dir_nb.checks import suggest # when something is wrong, not before
     return suggest(name, known)
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c012
+# %% ../nbs/lib/ground/09_conf.ipynb #c013
 def resolve_method(
     name: str, # id
     files: dict[str, dict], # id -> content of its file
@@ -86,14 +86,14 @@ def resolve_method(
             raise ValueError(f"conf/methods/{name}.yaml: the part {part!r} has no class: give the dotted path of one, or a base")
     return {"display": own.get("display") or {}, **out}
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c016
+# %% ../nbs/lib/ground/09_conf.ipynb #c017
 KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys it may have
     "grid": ({"datasets", "methods", "seeds"}, set()),
     "search": ({"round", "draws", "metric", "datasets", "spaces"}, set()),
     "display": (set(), {"datasets", "methods"}),
     "datasets": ({"modality", "bins", "model"}, {"display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train"}),
     "methods": (set(), {"display", "base", "parts", "set", "train"}),
-    "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid"}),
+    "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }
 
 def _checked(path: Path, kind: str) -> dict:
@@ -122,7 +122,7 @@ def _studies(files: dict[str, dict]) -> Iterator[tuple[str, dict]]:
         if (base := own.get("base")) is not None and base not in files: raise ValueError(f"conf/studies/{name}.yaml: the base {base!r} is unknown{_nearest(base, files)}")
         yield name, {k: v for k, v in {**files.get(base, {}), **own}.items() if k != "base"}
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c017
+# %% ../nbs/lib/ground/09_conf.ipynb #c018
 def load_conf(
     root: Path | str | None = None, # the project
 ) -> dict: # {grid, train: {seeds}, datasets, methods, studies, search, display}
@@ -141,7 +141,7 @@ def load_conf(
     return {"grid": {k: grid[k] or [] for k in ("datasets", "methods")}, "train": {"seeds": grid["seeds"]}, **found,
             "studies": dict(_studies(_folder(folder / "studies", "studies", []))), "search": search, "display": display}
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c021
+# %% ../nbs/lib/ground/09_conf.ipynb #c022
 SHOWN = ("title", "units", "metrics", "paper", "counted") # of a data set, in `display`: no number depends on them
 
 def flat_dataset(

@@ -38,7 +38,7 @@ def kernel_window(
     h = size // 2
     d = torch.arange(-h, h + 1, dtype=torch.float64)
     if kind == "gaussian": k = _folded_gaussian(size, sigma) if form == "reference" else torch.exp(-d ** 2 / (2 * sigma ** 2))
-    elif kind == "triangular": k = 1 - d.abs() / (h + 1)
+    elif kind == "triangular": k = (h + 1 - d.abs()) / (h + 1)
     elif kind == "laplace": k = torch.exp(-d.abs() / sigma)
     else: raise ValueError(f"kernel {kind!r}: use 'gaussian', 'triangular' or 'laplace'")
     return k / (k.max() if norm == "max" else k.sum())

@@ -9,7 +9,7 @@ import torch
 from dir_nb.bins import BinGrid, ShotRegions
 from dir_nb.kernels import kernel_window
 from dir_nb.lds import lds_weights
-from dir_nb.metrics import DIRMetrics
+from dir_nb.metrics import DIRMetrics, abs_rel, delta2, delta3, lg10
 
 AGES = BinGrid(0, 121, 1, value="left", outside="pool")
 SCORES = BinGrid(0, 5, 0.1, precision="float32")
@@ -32,6 +32,8 @@ KERNELS, LDS, SHOT, STSB, NYUD2 = map(load, ("kernel_windows", "lds_weights", "s
 def test_windows(case):
     out, setting = KERNELS["outputs"][case], KERNELS["settings"][case]
     np.testing.assert_allclose(window_of(setting), out["lds_window_max_normalised"], rtol=1e-9)
+    if setting["kernel"] == "triang":
+        assert window_of(setting).tolist() == out["lds_window_max_normalised"]  # to the bit
     # the source keeps this one in float32
     np.testing.assert_allclose(window_of(setting, norm="sum"), out["fds_window_sum_normalised"], rtol=1e-6)
     for norm in ("max", "sum"):
@@ -160,14 +162,18 @@ def test_depth_metrics():
     data, out = NYUD2["inputs"]["metrics"], NYUD2["outputs"]["metrics"]["metrics"]
     regions = ShotRegions.by_list(100, **NYUD2["outputs"]["metrics"]["shot_bins_hard_coded"])
     pred, target = np.array(data["output"]), np.array(data["depth"])
-    names = {"MSE": "mse", "RMSE": "rmse", "MAE": "mae", "NUM": "n"}
-    got = DIRMetrics(DEPTHS, regions, delta=True, ranks=False)
+    names = {"MSE": "mse", "RMSE": "rmse", "MAE": "mae", "NUM": "n", "ABS_REL": "abs_rel", "LG10": "lg10"}
+    got = DIRMetrics(DEPTHS, regions, depth=True, ranks=False)
     for p, t in zip(pred, target):
         got.update(p[..., None], t)  # image by image, channels last
     for theirs, expected in out.items():
         row = got.compute()["all" if theirs == "overall" else theirs]
         check_row(row, expected, names)
-        assert row["delta1"] == pytest.approx(expected["DELTA1"], rel=1e-7)  # printed in float32 there
+        for k in (1, 2, 3):
+            assert row[f"delta{k}"] == pytest.approx(expected[f"DELTA{k}"], rel=1e-7)  # printed in float32 there
+    assert delta2(pred, target) == pytest.approx(out["overall"]["DELTA2"], rel=1e-7) and delta3(pred, target) == 1
+    assert abs_rel(pred, target) == pytest.approx(out["overall"]["ABS_REL"], rel=1e-9)
+    assert lg10(pred, target) == pytest.approx(out["overall"]["LG10"], rel=1e-9)
     # pixels without depth: an error unless asked to skip them (the source cannot handle them per region)
     holes = target.copy()
     holes[0, 0, 0] = np.nan

@@ -11,6 +11,7 @@ import torch
 
 from dir_nb.losses import balanced_mse as bm
 from dir_nb.losses import pointwise as pw
+from dir_nb.parts.noise import Noise
 
 FOLDER = Path(__file__).parent / "reference"
 
@@ -89,14 +90,14 @@ def test_classes(name, settings, inputs, outputs):
     "The classes on a float32 parameter: sigma 1 and 8 are exact there, the mixture and the bins are not."
     pred = torch.tensor(inputs["prediction"], dtype=torch.float64, requires_grad=True)
     (target,) = _tensors(inputs["target"])
-    kind, sigma = settings["loss"], settings["sigma"]
+    kind, noise = settings["loss"], Noise(settings["sigma"], learnable=True, log=False)
     if kind == "bmc":
-        loss = bm.BMCLoss(sigma)
+        loss = bm.BMCLoss(noise)
     elif kind == "bni":
-        loss = bm.BNILoss(torch.tensor(inputs["bucket_center"]), torch.tensor(inputs["bucket_weight"]), sigma)
+        loss = bm.BNILoss(torch.tensor(inputs["bucket_center"]), torch.tensor(inputs["bucket_weight"]), noise)
     else:
-        loss = bm.GAILoss(*(torch.tensor(inputs["gmm"][k]) for k in ("weights", "means", "variances")), sigma)
+        loss = bm.GAILoss(*(torch.tensor(inputs["gmm"][k]) for k in ("weights", "means", "variances")), noise)
     out = loss(pred, target)
     out.backward()
-    for got, want in ((out.detach(), "loss"), (pred.grad, "grad_prediction"), (loss.noise_sigma.grad, "grad_sigma")):
+    for got, want in ((out.detach(), "loss"), (pred.grad, "grad_prediction"), (loss.noise.free.grad, "grad_sigma")):
         torch.testing.assert_close(got.double(), torch.tensor(outputs[want], dtype=torch.float64).reshape(got.shape), rtol=1e-5, atol=1e-6)

@@ -8,7 +8,7 @@ __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'NORM_STEP
            'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings',
            'study_differences', 'study_is_current', 'write_study', 'read_study']
 
-# %% ../../nbs/compendium/04_study.ipynb #c002
+# %% ../../nbs/compendium/04_study.ipynb #c003
 import copy, json
 from functools import partial
 from pathlib import Path
@@ -26,22 +26,26 @@ from ..checks import suggest
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
-# %% ../../nbs/compendium/04_study.ipynb #c005
+# %% ../../nbs/compendium/04_study.ipynb #c006
 def study_variants(
-    study: dict, # content of its file: method, and variants (id -> {title, group, method, set}) or grid (path -> values)
-) -> dict[str, dict]: # id -> {title, group, method, set}
+    study: dict, # content of its file: method, and variants (id -> {title, group, method, set}), or grid (name -> values) and paths (name -> path)
+) -> dict[str, dict]: # id -> {title, group, method, set: path -> value, told: name -> value}
     "The variants of a study, filled in; raises `ValueError` for one with neither or both, and for an unknown key."
     if ("grid" in study) == ("variants" in study): raise ValueError("a study has either `variants` or `grid`: give one of them")
     if "grid" in study:
         from sklearn.model_selection import ParameterGrid
         methods = study.get("methods") or [study["method"]]
-        name = lambda m, s: " ".join([m, *(f"{k.split('.')[-1]}={v}" for k, v in s.items())])
-        return {name(m, s): {"title": name(m, s), "group": m, "method": m, "set": s} for m in methods for s in ParameterGrid(study["grid"])}
+        grids = study["grid"] if isinstance(study["grid"], list) else [study["grid"]]
+        if lacking := sorted({k for g in grids for k in g} - (study.get("paths") or {}).keys()): raise ValueError(f"`paths` does not say what {', '.join(lacking)} of the grid is: give a path for each")
+        name = lambda m, s: " ".join([m, *(f"{k}={v}" for k, v in s.items())])
+        return {name(m, s): {"title": name(m, s), "group": m, "method": m, "set": {study["paths"][k]: v for k, v in s.items()}, "told": s}
+                for m in methods for s in ParameterGrid(study["grid"])}
     out = {}
     for key, v in study["variants"].items():
         v = dict(v or {})
         if unknown := v.keys() - {"title", "group", "method", "set"}: raise ValueError(f"variant {key!r} has {sorted(unknown)}: it takes title, group, method and set")
         out[key] = {"title": key, "group": "", "method": study.get("method"), "set": {}} | v
+        out[key]["told"] = out[key]["set"]
         if out[key]["method"] is None: raise ValueError(f"variant {key!r} varies nothing: give it, or the study, a method")
     return out
 
@@ -54,7 +58,7 @@ def study_plan(
     if study not in (known := conf["studies"]): raise ValueError(f"there is no conf/studies/{study}.yaml{suggest(study, known)}")
     return study_variants(known[study]), known[study].get("datasets") or conf["grid"]["datasets"], known[study].get("seeds") or conf["train"]["seeds"]
 
-# %% ../../nbs/compendium/04_study.ipynb #c009
+# %% ../../nbs/compendium/04_study.ipynb #c010
 def lacking_data(
     study: str, # id
     root: Path | str | None = None, # the project
@@ -104,7 +108,7 @@ def run_both_rules(config: dict, root: Path) -> dict: # of a run, with a setting
     "As `dir_nb.compendium.search.run_error`."
     return run_once(config, root, "both_rules", both_rules, ("dir_nb.compendium.study",))
 
-# %% ../../nbs/compendium/04_study.ipynb #c010
+# %% ../../nbs/compendium/04_study.ipynb #c011
 NORM_STEPS = ("first", "main", "goal", "tuned") # first epoch, last before fine-tuning, what phase 3 wants, last epoch
 NORM_MEASURES = ("value", "region_code", "norm", "norm_std", "train_mae", "test_mae", "test_n", *NORM_STEPS)
 
@@ -142,7 +146,7 @@ KINDS = { # a study's `kind` -> what is measured, regions (none: as they come), 
     "table2": (run_table2, ("all",), tuple(TABLE2_MEASURES.values())),
 }
 
-# %% ../../nbs/compendium/04_study.ipynb #c011
+# %% ../../nbs/compendium/04_study.ipynb #c012
 def run_study(
     study: str, # id
     root: Path | str | None = None, # the project
@@ -160,7 +164,7 @@ def run_study(
     found = run_all(run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in keys], root, workers, study)
     rows = []
     for (v, d, s), m in zip(keys, found):
-        about = {"study": study, "method": v, "title": variants[v]["title"], "group": variants[v]["group"], "base": variants[v]["method"], "setting": json.dumps(variants[v]["set"], sort_keys=True),
+        about = {"study": study, "method": v, "title": variants[v]["title"], "group": variants[v]["group"], "base": variants[v]["method"], "setting": json.dumps(variants[v]["told"], sort_keys=True),
                  "dataset": d, "seed": s}
         for r in regions or (() if "failed" in m else m):
             for name in names:

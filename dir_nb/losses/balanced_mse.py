@@ -25,7 +25,7 @@ def _noise_var(
     noise_var: float | Tensor, # sigma^2, squared target units; a number or a tensor of one element
     like: Tensor, # its dtype and device are taken
 ) -> Tensor: # scalar, at least MIN_VAR
-    "The noise variance as a scalar tensor; raises `ValueError` for a number not positive and finite, or a tensor of several elements."
+    "The noise variance as a scalar tensor; `ValueError` for a number not positive, or a tensor of several elements."
     return scalar(noise_var, "noise_var", like, above=0).clamp_min(MIN_VAR)
 
 def _finish(
@@ -40,10 +40,11 @@ def _finish(
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c008
 def _rows(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    "`pred` and `target` as (N, D) of one dtype; raises `TypeError` unless `pred` is floating, `ValueError` for unequal or other shapes."
-    if not pred.is_floating_point(): raise TypeError(f"pred has dtype {pred.dtype}: give a floating tensor, for instance pred.float()")
+    "`pred` and `target` as (N, D) of one dtype; `TypeError` unless `pred` is floating, `ValueError` for shapes."
+    if not pred.is_floating_point(): raise TypeError(f"pred has dtype {pred.dtype}: give pred.float(), for instance")
     if pred.ndim != 2 or pred.shape != target.shape:
-        raise ValueError(f"pred {tuple(pred.shape)} and target {tuple(target.shape)} must have the same shape (N, D): a row per sample")
+        shapes = f"pred {tuple(pred.shape)} and target {tuple(target.shape)}"
+        raise ValueError(f"{shapes} must have the same shape (N, D): give a row per sample")
     dtype = torch.promote_types(pred.dtype, torch.float32)
     return pred.to(dtype), target.to(dtype)
 
@@ -60,10 +61,11 @@ def bmc_loss_md(
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
     rescale: bool = True, # multiply by 2 sigma^2, as the public code does
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units if `rescale`
-    "Balanced MSE over the batch; a batch of one warns, gives 0; `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.15."
+    "Balanced MSE over the batch; `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.15."
     p, t = _rows(pred, target)
     if len(p) == 1:
-        warnings.warn("BMC compares within the batch: a batch of one gives loss 0 and no gradient; use drop_last=True", stacklevel=2)
+        text = "BMC compares within the batch: a batch of one gives loss 0 and no gradient; use drop_last=True"
+        warnings.warn(text, stacklevel=2)
     var = _noise_var(noise_var, p)
     logits = -_sq_dist(p, t) / (2 * var)
     return _finish(logits.logsumexp(1) - logits.diagonal(), var, weight, reduction, rescale)
@@ -76,7 +78,7 @@ def bmc_loss(
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
     rescale: bool = True, # multiply by 2 sigma^2, as the public code does
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units if `rescale`
-    "BMC for one label; a batch of one warns and gives 0; raises `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.15."
+    "BMC for one label; a batch of one warns; `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.15."
     p, t = pair(pred, target)
     return bmc_loss_md(p[:, None], t[:, None], noise_var, weight, reduction, rescale)
 
@@ -92,7 +94,7 @@ def gai_loss_md(
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
     rescale: bool = True, # multiply by 2 sigma^2, as the public code does
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units if `rescale`
-    "Balanced MSE by integration over a Gaussian mixture; raises `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.12."
+    "Balanced MSE over a Gaussian mixture; `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.12."
     p, t = _rows(pred, target)
     K, D, var = len(shaped(gmm_weights, "gmm_weights", "K")), p.shape[1], _noise_var(noise_var, p)
     shaped(gmm_means, "gmm_means", K, D)
@@ -101,7 +103,8 @@ def gai_loss_md(
     # (K, D, D); cholesky_ex does not wait for the device, as cholesky does to raise
     chol = torch.linalg.cholesky_ex(cov + var * torch.eye(D, dtype=p.dtype, device=p.device)).L
     white = torch.linalg.solve_triangular(chol, (p[None] - mu[:, None]).mT, upper=False) # (K, D, N)
-    log_mix = phi.log()[:, None] - chol.diagonal(dim1=1, dim2=2).log().sum(1)[:, None] - 0.5 * white.square().sum(1) # (K, N)
+    half_log_det = chol.diagonal(dim1=1, dim2=2).log().sum(1)
+    log_mix = phi.log()[:, None] - half_log_det[:, None] - 0.5 * white.square().sum(1) # (K, N)
     nll = (p - t).square().sum(1) / (2 * var) + 0.5 * D * var.log() + log_mix.logsumexp(0)
     return _finish(nll, var, weight, reduction, rescale)
 
@@ -158,7 +161,8 @@ def bni_loss(
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units if `rescale`
     "BNI for one label; raises `ValueError` for shapes or variance. Source: Ren et al. (2022), Eq. 3.16."
     p, t = pair(pred, target)
-    return bni_loss_md(p[:, None], t[:, None], noise_var, per_bin(values, "values")[:, None], prior, weight, reduction, rescale)
+    y = per_bin(values, "values")[:, None]
+    return bni_loss_md(p[:, None], t[:, None], noise_var, y, prior, weight, reduction, rescale)
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c028
 class BalancedMSE(Part):
@@ -176,10 +180,10 @@ class BalancedMSE(Part):
     ):
         super().__init__()
         self.noise = Noise(1.0, learnable=True, log=False) if noise is None else instance("noise", noise, Noise)
-        if self.noise.unit == "residual": raise ValueError("a noise of unit='residual' needs a loss that counts errors, such as ReMSELoss")
+        if self.noise.unit == "residual": raise ValueError("unit='residual' needs a loss that counts errors: ReMSELoss")
         self.decoder = Decoder("identity") if decoder is None else instance("decoder", decoder, Decoder)
         if self.decoder.kind != "identity" and values is None:
-            raise ValueError(f"Decoder({self.decoder.kind!r}) needs the bins: give values, for instance grid.values")
+            raise ValueError(f"{self.decoder} needs the bins: give values, as grid.values")
         self.register_buffer("values", None if values is None else per_bin(values.detach().clone(), "values"))
         if counts is not None and values is not None: per_bin(torch.as_tensor(counts), "counts", len(values))
         if not self.noise.ready or counts is not None: self.noise.setup(counts, values)
@@ -197,11 +201,11 @@ class BalancedMSE(Part):
         "The prediction: `pred`, or its posterior mean or median over the bins."
         return self.decoder(pred, self.values, self.noise.sigma)
 
-    def extra_repr(self) -> str: return f"decoder={self.decoder.kind!r}, reduction={self.reduction!r}, rescale={self.rescale}"
+    def extra_repr(self) -> str: return f"{self.decoder}, reduction={self.reduction!r}, rescale={self.rescale}"
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c029
 class BMCLoss(BalancedMSE):
-    "Balanced MSE over the batch (`bmc_loss`); raises `ValueError` for settings that do not fit. Source: Ren et al. (2022), Eq. 3.15."
+    "Balanced MSE over the batch (`bmc_loss`); `ValueError` for settings. Source: Ren et al. (2022), Eq. 3.15."
     def __init__(
         self,
         noise: Noise | None = None, # None is sigma = 1, learnt
@@ -224,7 +228,7 @@ class BMCLoss(BalancedMSE):
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c030
 class BNILoss(BalancedMSE):
-    "Balanced MSE over bins (`bni_loss`); raises `ValueError` for settings or counts that do not fit. Source: Ren et al. (2022), Eq. 3.16."
+    "Balanced MSE over bins (`bni_loss`); `ValueError` for settings or counts. Source: Ren et al. (2022), Eq. 3.16."
     def __init__(
         self,
         values: Tensor, # (B,) y_b, target units
@@ -237,7 +241,7 @@ class BNILoss(BalancedMSE):
         super().__init__(noise, decoder, values, counts, reduction, rescale)
         n = torch.as_tensor(counts).detach().double()
         if not (bool((n >= 0).all()) and 0 < float(n.sum()) < math.inf):
-            raise ValueError("counts must be finite and non-negative with a positive sum: give the training split's count per bin")
+            raise ValueError("counts must be finite, none negative, some positive: give the training count per bin")
         self.register_buffer("prior", (n / n.sum()).to(self.values.dtype))
 
     def forward(
@@ -248,7 +252,8 @@ class BNILoss(BalancedMSE):
         feat: Tensor | None = None, # taken for the uniform call, as `head`
         head: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor: # scalar, or (N,) for 'none'
-        return bni_loss(pred, target, self.noise_var(pred), self.values, self.prior, weight, self.reduction, self.rescale)
+        bins = self.values, self.prior
+        return bni_loss(pred, target, self.noise_var(pred), *bins, weight, self.reduction, self.rescale)
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c032
 def _fit_mixture(y: Tensor, n_components: int, seed: int, max_samples: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -258,11 +263,11 @@ def _fit_mixture(y: Tensor, n_components: int, seed: int, max_samples: int) -> t
     if len(y) > max_samples: y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))[:max_samples]]
     if len(y) == 1: return torch.ones(1), y, torch.zeros(1) # scikit-learn wants two samples
     gmm = GaussianMixture(min(n_components, len(y.unique())), random_state=seed).fit(y.numpy()[:, None])
-    return torch.from_numpy(gmm.weights_), torch.from_numpy(gmm.means_[:, 0]), torch.from_numpy(gmm.covariances_[:, 0, 0])
+    return tuple(torch.from_numpy(x) for x in (gmm.weights_, gmm.means_[:, 0], gmm.covariances_[:, 0, 0]))
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c033
 class GAILoss(BalancedMSE):
-    "Balanced MSE over a Gaussian mixture (`gai_loss`); `ValueError` for settings that do not fit. Source: Ren et al. (2022), Eq. 3.12."
+    "Balanced MSE over a Gaussian mixture (`gai_loss`); `ValueError` for settings. Source: Ren et al. (2022), Eq. 3.12."
     def __init__(
         self,
         gmm_weights: Tensor, # (K,) not negative; scaled to sum to one
@@ -278,9 +283,11 @@ class GAILoss(BalancedMSE):
         super().__init__(noise, decoder, values, counts, reduction, rescale)
         phi, mu, s2 = (torch.as_tensor(x).detach().double() for x in (gmm_weights, gmm_means, gmm_vars))
         per_bin(phi, "gmm_weights"), shaped(mu, "gmm_means", len(phi)), shaped(s2, "gmm_vars", len(phi))
-        if not (bool((phi >= 0).all() & (s2 >= 0).all() & mu.isfinite().all() & s2.isfinite().all()) and 0 < float(phi.sum()) < math.inf):
-            raise ValueError("gmm_weights and gmm_vars must be finite and non-negative, and some weight positive: use GAILoss.fit(targets)")
-        for name, x in (("gmm_weights", phi / phi.sum()), ("gmm_means", mu), ("gmm_vars", s2)): self.register_buffer(name, x.float())
+        finite = all(bool(x.isfinite().all()) for x in (phi, mu, s2))
+        if not (finite and bool((phi >= 0).all() & (s2 >= 0).all()) and float(phi.sum()) > 0):
+            raise ValueError("gmm_weights and gmm_vars must be finite, none negative: use GAILoss.fit(targets)")
+        mixture = {"gmm_weights": phi / phi.sum(), "gmm_means": mu, "gmm_vars": s2}
+        for name, x in mixture.items(): self.register_buffer(name, x.float())
 
     def forward(
         self,
@@ -307,9 +314,11 @@ class GAILoss(BalancedMSE):
         rescale: bool = True, # multiply by 2 sigma^2, as the public code does
         max_samples: int = 100_000, # fit on a random part of this size if there are more
     ) -> "GAILoss":
-        "Fit the mixture, build the loss; `ValueError` for no, NaN or infinite targets, n_components < 1. Source: Ren et al. (2022), Eq. 3.10."
+        "Fit the mixture, build the loss; `ValueError` for bad targets. Source: Ren et al. (2022), Eq. 3.10."
         y = torch.as_tensor(targets).detach().double().cpu().flatten()
         if not len(y) or not bool(y.isfinite().all()):
-            raise ValueError(f"{int((~y.isfinite()).sum())} of {len(y)} targets are NaN or infinite: give finite ones, one at least")
+            bad = int((~y.isfinite()).sum())
+            raise ValueError(f"{bad} of {len(y)} targets are NaN or infinite: give finite ones, one at least")
         if noise is not None and counts is None: instance("noise", noise, Noise).setup(torch.ones_like(y), y)
-        return cls(*_fit_mixture(y, n_components, seed, max_samples), noise, decoder, values, counts, reduction, rescale)
+        mixture = _fit_mixture(y, n_components, seed, max_samples)
+        return cls(*mixture, noise, decoder, values, counts, reduction, rescale)

@@ -21,7 +21,7 @@ def l1_loss(
     weight: Tensor | None = None, # (N,) or (N, 1), factor per sample
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
 ) -> Tensor: # scalar, or (N,) for 'none', target units
-    "Absolute error |d|; its errors are those of `pair` and `reduce_loss`. Source: Yang et al. (2021), public code `loss.py`."
+    "Absolute error |d|; raises as `pair` and `reduce_loss`. Source: Yang et al. (2021), public code `loss.py`."
     p, t = pair(pred, target)
     return reduce_loss((p - t).abs(), weight, reduction)
 
@@ -31,7 +31,7 @@ def mse_loss(
     weight: Tensor | None = None, # (N,) or (N, 1), factor per sample
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
 ) -> Tensor: # scalar, or (N,) for 'none', squared target units
-    "Squared error d^2; its errors are those of `pair` and `reduce_loss`. Source: Ren et al. (2022), Eq. 3.1."
+    "Squared error d^2; raises as `pair` and `reduce_loss`. Source: Ren et al. (2022), Eq. 3.1."
     p, t = pair(pred, target)
     return reduce_loss((p - t).square(), weight, reduction)
 
@@ -43,7 +43,7 @@ def huber_loss(
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
     beta: float = 1.0, # > 0, where it turns linear, target units
 ) -> Tensor: # scalar, or (N,) for 'none', target units
-    "Huber loss in smooth-L1 form; raises `ValueError` for beta <= 0. Source: Yang et al. (2021), public code `loss.py`."
+    "Huber loss in smooth-L1 form; `ValueError` for beta <= 0. Source: Yang et al. (2021), public code `loss.py`."
     number("beta", beta, above=0)
     p, t = pair(pred, target)
     return reduce_loss(F.smooth_l1_loss(p, t, reduction="none", beta=beta), weight, reduction)
@@ -68,13 +68,15 @@ def focal_r_loss(
     gamma: float = 1.0, # >= 0; 0 is the base loss
     activate: str = "sigmoid", # 'sigmoid': 2 sigmoid - 1 | 'tanh' | 'printed': sigmoid
 ) -> Tensor: # scalar, or (N,) for 'none', units of the base loss
-    "Focal-R; raises `ValueError` for unknown names, beta <= 0 or gamma < 0. Source: Yang et al. (2021), Focal-R baseline."
+    "Focal-R; `ValueError` for unknown names, beta <= 0 or gamma < 0. Source: Yang et al. (2021), Focal-R baseline."
     _check_focal(base, beta, gamma, activate)
     p, t = pair(pred, target)
     err = (p - t).abs()
     if activate == "printed": factor = torch.sigmoid(beta * err)
     # the floor keeps the power's slope finite at an exact hit when gamma < 1
-    else: factor = torch.tanh(beta * err * (0.5 if activate == "sigmoid" else 1.0)).clamp_min(torch.finfo(err.dtype).tiny)
+    else:
+        inner = beta * err * (0.5 if activate == "sigmoid" else 1.0)
+        factor = torch.tanh(inner).clamp_min(torch.finfo(err.dtype).tiny)
     return reduce_loss((err if base == "l1" else err.square()) * factor.pow(gamma), weight, reduction)
 
 # %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c020
@@ -126,7 +128,7 @@ class MSELoss(PointwiseLoss):
 
 # %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c022
 class HuberLoss(PointwiseLoss):
-    "Huber loss in smooth-L1 form (`huber_loss`); raises `ValueError` for beta <= 0. Source: Yang et al. (2021), public code `loss.py`."
+    "Huber loss (`huber_loss`); `ValueError` for beta <= 0. Source: Yang et al. (2021), public code `loss.py`."
     def __init__(
         self,
         beta: float = 1.0, # > 0, where it turns linear, target units
@@ -147,7 +149,7 @@ class HuberLoss(PointwiseLoss):
 
 # %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c023
 class FocalRLoss(PointwiseLoss):
-    "Focal-R (`focal_r_loss`); raises `ValueError` for unknown names, beta <= 0 or gamma < 0. Source: Yang et al. (2021), Focal-R baseline."
+    "Focal-R (`focal_r_loss`); `ValueError` for settings. Source: Yang et al. (2021), Focal-R baseline."
     def __init__(
         self,
         base: str = "l1", # 'l1' | 'mse'

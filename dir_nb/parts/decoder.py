@@ -21,7 +21,7 @@ def posterior(
     noise_sigma: float | Tensor, # sigma, target units; a tensor may be learnable, its sign does not matter
     log_prior: Tensor | None = None, # (B,) log p_b up to a constant, -inf for a bin that cannot be; None is uniform
 ) -> Tensor: # (..., B), summing to one
-    "p(b | g) over bins; raises `ValueError` for sigma or shapes. Source: derived from the noise model of Ren et al. (2022), Eq. 3.2."
+    "p(b | g) over bins; `ValueError` for sigma or shapes. Source: from the noise model of Ren et al. (2022), Eq. 3.2."
     per_bin(values, "values")
     if log_prior is not None: per_bin(log_prior, "log_prior", len(values))
     dtype = torch.promote_types(pred.dtype, torch.float32)
@@ -33,7 +33,8 @@ def posterior(
         gap = (dist - dist.detach().masked_fill(never, math.inf).amin(-1, keepdim=True)).masked_fill(never, 0)
     # measured from the nearest possible bin, a distance over a vanishing sigma is 0 or infinite, never 0/0
     tiny = torch.finfo(dtype).tiny
-    if isinstance(noise_sigma, Tensor): logits = -gap / (2 * scalar(noise_sigma, "noise_sigma", g).square()).clamp_min(tiny)
+    if isinstance(noise_sigma, Tensor):
+        logits = -gap / (2 * scalar(noise_sigma, "noise_sigma", g).square()).clamp_min(tiny)
     elif number("noise_sigma", noise_sigma): logits = -gap / max(2 * noise_sigma * noise_sigma, tiny)
     else: raise ValueError("noise_sigma=0 leaves nothing to average: give a positive number in target units")
     if log_prior is not None: logits = logits + log_prior.to(dtype)
@@ -45,7 +46,7 @@ def posterior_mean(
     noise_sigma: float | Tensor, # sigma, target units; a tensor may be learnable, its sign does not matter
     log_prior: Tensor | None = None, # (B,) log p_b up to a constant, -inf for a bin that cannot be; None is uniform
 ) -> Tensor: # shape of `pred`, within [min y_b, max y_b]
-    "Posterior mean over bins; raises `ValueError` (`posterior`). Source: derived from the noise model of Ren et al. (2022), Eq. 3.2."
+    "Posterior mean over bins; errors as `posterior`. Source: from the noise model of Ren et al. (2022), Eq. 3.2."
     p = posterior(pred, values, noise_sigma, log_prior)
     return (p * values.to(p.dtype)).sum(-1).to(pred.dtype)
 
@@ -56,7 +57,7 @@ def posterior_median(
     noise_sigma: float | Tensor, # sigma, target units
     log_prior: Tensor | None = None, # (B,) log p_b up to a constant; None is uniform
 ) -> Tensor: # shape of `pred`, within [min y_b, max y_b]
-    "Posterior median over bins, each bin's share spread evenly over its cell; raises `ValueError` (`posterior`). Source: ours."
+    "Posterior median over bins, each bin's share spread evenly over its cell; errors as `posterior`. Source: ours."
     p = posterior(pred, values, noise_sigma, log_prior)
     y = values.to(p.dtype)
     if len(y) == 1: return y.expand_as(pred).to(pred.dtype)
@@ -74,7 +75,7 @@ DECODERS = ("mean", "median", "identity")
 
 @dataclass(frozen=True)
 class Decoder:
-    "How a prediction is read off a model's output; raises `ValueError` for an unknown kind. Source: ours (the papers take the output)."
+    "How a prediction is read off a model's output; `ValueError` for an unknown kind. Source: ours."
     kind: str = "mean" # 'mean' | 'median', of the posterior over bins | 'identity': the output itself
 
     def __post_init__(self): one_of("decoder", self.kind, DECODERS)
@@ -87,5 +88,5 @@ class Decoder:
     ) -> Tensor: # the prediction, same shape
         "What the output g says about the target; raises `ValueError` (`posterior`)."
         if self.kind == "identity": return pred
-        if values is None: raise ValueError(f"Decoder({self.kind!r}) needs the bins: give values, for instance grid.values")
+        if values is None: raise ValueError(f"Decoder({self.kind!r}) needs the bins: give values, as grid.values")
         return (posterior_mean if self.kind == "mean" else posterior_median)(pred, values, noise_sigma)

@@ -1,0 +1,191 @@
+"""One rule for shapes, at the door of every public function of the losses: what does not fit is refused in one line that names it. Nothing broadcasts.
+
+A row is a name, a function, and its arguments, each with a role:
+`sample` is (N,) or (N, 1), with the same result; `number` is a tensor of one element; `exact` fits in one shape only. Where nothing else says how
+many there are, any number of samples (`samples`), entries (`vector`), rows (`rows`) or columns (`columns`) is right.
+Every argument is given in every odd shape, once with sizes that are all equal, where a wrong shape is most likely to broadcast, and once with sizes that all differ.
+"""
+import pytest
+import torch
+
+from dir_nb import checks
+from dir_nb.bins import BinGrid
+from dir_nb.losses import balanced_mse as bm
+from dir_nb.losses import ordinal_entropy as oe
+from dir_nb.losses import pointwise as pw
+from dir_nb.losses import remse as rm
+from dir_nb.parts.balance import Balance
+from dir_nb.parts.clusters import Clusters, Reservoir, cluster_posterior
+from dir_nb.parts.decoder import Decoder, posterior, posterior_mean, posterior_median
+from dir_nb.parts.noise import Noise, target_std
+
+SIZES = {"equal": (5, 5, 5, 5), "different": (6, 8, 3, 2)}  # N samples, B bins, D features, K clusters or components
+
+
+def rows(n: int, b: int, d: int, k: int) -> dict:
+    "name -> (function, {argument: (role, tensor that fits)}); a function returns a tensor to compare."
+    gen = torch.Generator().manual_seed(0)
+    grid = BinGrid(0, b, 1)
+    uniform = lambda *shape: torch.rand(*shape, generator=gen)
+    whole = lambda high, *shape: torch.randint(high, shape, generator=gen)
+    sample = {"pred": ("sample", uniform(n) * b), "target": ("sample", uniform(n) * b), "weight": ("sample", uniform(n))}
+    variance = {"noise_var": ("number", torch.tensor(2.0))}
+    sigma = {"noise_sigma": ("number", torch.tensor(1.5))}
+    values = {"values": ("exact", grid.values)}
+    counts = {"counts": ("exact", whole(9, b) + 1)}
+    prior = {"prior": ("exact", uniform(b))}
+    log_prior = {"log_prior": ("exact", uniform(b).log())}
+    eta = {"eta": ("columns", uniform(b, k).softmax(1))}
+    mixture = {"gmm_weights": ("exact", uniform(k)), "gmm_means": ("exact", uniform(k)), "gmm_vars": ("exact", uniform(k))}
+    labels = {"pred": ("exact", uniform(n, d)), "target": ("exact", uniform(n, d)), "weight": ("sample", uniform(n))}
+    feat = {"feat": ("exact", uniform(n, d))}
+    bins = {"bins": ("exact", whole(b, n))}
+    covs = {"gmm_covs": ("exact", torch.eye(d) + torch.zeros(k, d, d))}
+    none = {"reduction": "none"}
+
+    def noise_after(**args):
+        noise = Noise(1.0, unit="residual").setup(torch.ones(3), torch.arange(3.0))
+        noise.gather(**args)
+        return torch.stack([noise.error_sum, noise.weight_sum])
+
+    def pool_after(feat, bins):
+        reservoir = Reservoir(d, 4)
+        reservoir.start(0)
+        reservoir.gather(feat, bins)
+        return reservoir.sample()[0]
+
+    def clusters_after(feat, bins):
+        clusters = Clusters(2).setup(b, d)
+        clusters.gather(feat, bins)
+        return clusters.reservoir.sample()[1]
+
+    remse = rm.ReMSELoss(grid, counts["counts"][1], d, clusters=Clusters(2, form="factor"), reduction="none")
+    balanced = {"values": grid.values, "counts": counts["counts"][1], "decoder": Decoder(), **none}
+    gai = bm.GAILoss(*(t for _, t in mixture.values()), **balanced)
+    return {
+        "pair": (lambda **a: torch.stack(checks.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
+        "reduce_loss": (lambda **a: checks.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
+        "target_std": (lambda **a: torch.tensor(target_std(**a)), counts | values),
+        "Noise.setup": (lambda **a: Noise(2.0, unit="std").setup(**a).sigma, counts | values),
+        "Noise.gather": (noise_after, {"error": ("sample", uniform(n)), "weight": sample["weight"]}),
+        "posterior": (lambda **a: posterior(torch.ones(n), **a), values | sigma | log_prior),
+        "posterior_mean": (lambda **a: posterior_mean(torch.ones(n), **a), values | sigma | log_prior),
+        "posterior_median": (lambda **a: posterior_median(torch.ones(n), **a), values | sigma | log_prior),
+        "Balance.weights": (lambda counts: Balance(1, 1).weights(counts)[:b].sum(), {"counts": ("vector", counts["counts"][1])}),
+        "Balance.log_prior": (lambda counts: Balance(1, 1).log_prior(counts)[:b].sum(), {"counts": ("vector", counts["counts"][1])}),
+        "cluster_posterior": (lambda **a: cluster_posterior(**a, n_bins=b, n_clusters=k), {"labels": ("exact", whole(k, n))} | bins),
+        "Reservoir.gather": (pool_after, feat | bins),
+        "Clusters.gather": (clusters_after, feat | bins),
+        "Clusters.assign": (remse.clusters.assign, {"feat": ("rows", feat["feat"][1])}),
+        "l1_loss": (lambda **a: pw.l1_loss(**a, **none), sample),
+        "mse_loss": (lambda **a: pw.mse_loss(**a, **none), sample),
+        "huber_loss": (lambda **a: pw.huber_loss(**a, **none), sample),
+        "focal_r_loss": (lambda **a: pw.focal_r_loss(**a, **none), sample),
+        "L1Loss": (pw.L1Loss("none"), sample),
+        "MSELoss": (pw.MSELoss("none"), sample),
+        "HuberLoss": (pw.HuberLoss(reduction="none"), sample),
+        "FocalRLoss": (pw.FocalRLoss(reduction="none"), sample),
+        "bmc_loss": (lambda **a: bm.bmc_loss(**a, **none), sample | variance),
+        "gai_loss": (lambda **a: bm.gai_loss(**a, **none), sample | variance | mixture),
+        "bni_loss": (lambda **a: bm.bni_loss(**a, **none), sample | variance | values | prior),
+        "bmc_loss_md": (lambda **a: bm.bmc_loss_md(**a, **none), labels | variance),
+        "gai_loss_md": (lambda **a: bm.gai_loss_md(**a, **none), labels | variance | {"gmm_weights": mixture["gmm_weights"], "gmm_means": ("exact", uniform(k, d))} | covs),
+        "bni_loss_md": (lambda **a: bm.bni_loss_md(**a, **none), labels | variance | {"values": ("exact", uniform(b, d))} | prior),
+        "BMCLoss": (bm.BMCLoss(**balanced), sample),
+        "GAILoss": (gai, sample),
+        "BNILoss": (bm.BNILoss(**balanced), sample),
+        "BMCLoss()": (lambda **a: bm.BMCLoss(Noise(1.0, unit="std"), **a).noise.sigma, values | counts),
+        "GAILoss()": (lambda **a: bm.GAILoss(**a).gmm_weights, mixture),
+        "BNILoss()": (lambda **a: bm.BNILoss(**a).prior, values | counts),
+        "competitors": (lambda **a: rm.competitors(**a, eta_form="factor")[2], values | eta | log_prior | {"cluster": ("samples", whole(k, n))}),
+        "remse_loss": (lambda **a: rm.remse_loss(**a, **none), sample | values | eta | log_prior | sigma),
+        "remse_loss factor": (lambda **a: rm.remse_loss(**a, **none, eta_form="factor"), sample | values | eta | log_prior | sigma | {"cluster": ("sample", whole(k, n))}),
+        "ReMSELoss": (remse.eval(), sample | feat),
+        "ReMSELoss in training": (rm.ReMSELoss(grid, torch.full((b,), 10_000), d, clusters=Clusters(2), reduction="none"), sample | feat),
+        "ReMSELoss()": (lambda counts: rm.ReMSELoss(grid, counts).bin_weight, counts),
+        "batch_labels": (lambda target: oe.batch_labels(target)[0], {"target": ("samples", sample["target"][1])}),
+        "diversity": (oe.diversity, {"proto": ("columns", uniform(n, d)), "target": sample["target"], "first": ("exact", torch.ones(n, dtype=torch.bool))}),
+        "tightness": (oe.tightness, feat | {"proto": ("exact", uniform(n, d))}),
+        "ordinal_entropy_loss": (oe.ordinal_entropy_loss, {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+        "OrdinalEntropyLoss": (oe.OrdinalEntropyLoss(), {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+    }
+
+
+ALL = {size: rows(*numbers) for size, numbers in SIZES.items()}
+
+
+def of_shape(x: torch.Tensor, shape: tuple) -> torch.Tensor:
+    "The numbers of `x`, repeated or left out, in another shape."
+    count = int(torch.tensor(shape).prod()) if shape else 1
+    return x.flatten()[torch.arange(count) % x.numel()].reshape(shape)
+
+
+def odd_shapes(x: torch.Tensor) -> set:
+    "Shapes that people hand in instead of the right one."
+    n = len(x) if x.ndim else 1
+    every = {(), (0,), (1,), (n,), (n + 1,), (n, 1), (1, n), (1, 1), (n, n), (n, 1, 1)}
+    if x.ndim > 1: every |= {(*x.shape[:-1], x.shape[-1] + 1), (n + 1, *x.shape[1:]), (1, *x.shape[1:]), (*x.shape, 1), tuple(x.shape[1:]), (*x.shape[:-1], 1)}
+    return every - {tuple(x.shape)}
+
+
+def allowed(role: str, x: torch.Tensor, shape: tuple) -> bool | None:
+    "Whether another shape means the same numbers; None if it is a right shape for other numbers."
+    if role == "number": return int(torch.tensor(shape).prod()) == 1
+    if role == "samples" and (len(shape) == 1 or len(shape) == 2 and shape[1] == 1): return shape == (len(x), 1) or None
+    if role == "vector" and len(shape) == 1 and shape != (0,): return None
+    if role == "rows" and shape[1:] == x.shape[1:] and shape: return None
+    if role == "columns" and len(shape) == 2 and shape[0] == x.shape[0]: return None
+    return role == "sample" and shape == (len(x), 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ALL["equal"])
+def test_shapes(name, size):
+    call, arguments = ALL[size][name]
+    good = {arg: x for arg, (_, x) in arguments.items()}
+    expected, wrong = call(**good), []
+    assert expected.isfinite().all()
+    for arg, (role, x) in arguments.items():
+        for shape in sorted(odd_shapes(x)):
+            same = allowed(role, x, shape)
+            if same is None: continue
+            try: got = call(**good | {arg: of_shape(x, shape)})
+            except (TypeError, ValueError) as e:
+                text = str(e)
+                if same: wrong.append(f"{arg} {shape} refused: {text}")
+                elif "\n" in text or not any(a in text for a in good): wrong.append(f"{arg} {shape}: the error names no argument: {text}")
+            except Exception as e: wrong.append(f"{arg} {shape}: {type(e).__name__}: {e}")
+            else:
+                if not same: wrong.append(f"{arg} {shape} accepted, gives {tuple(got.shape)}")
+                elif not torch.equal(got, expected): wrong.append(f"{arg} {shape} gives other numbers")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_ages_of_one_bin():
+    "A single sample, a single bin: the smallest shapes are right ones, not odd ones."
+    one = torch.ones(1)
+    assert rm.remse_loss(one, one, one, torch.ones(1, 1), torch.zeros(1)).item() == 0
+    assert bm.bni_loss(one[:, None], one, 1.0, one, one).item() == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "4e-3", True])
+def test_numbers(value):
+    "What is no number is refused by name."
+    makes = {
+        "beta": [lambda: pw.HuberLoss(value), lambda: pw.FocalRLoss(beta=value), lambda: pw.huber_loss(torch.ones(2), torch.ones(2), beta=value)],
+        "gamma": [lambda: pw.FocalRLoss(gamma=value)],
+        "scale": [lambda: Noise(value)],
+        "weight": [lambda: Balance(weight=value)],
+        "prior": [lambda: Balance(prior=value)],
+        "k": [lambda: Clusters(value)],
+        "shrink": [lambda: Clusters(2, shrink=value)],
+        "sample": [lambda: Clusters(2, sample=value)],
+        "strength": [lambda: oe.OrdinalEntropyLoss(strength=value)],
+        "n_components": [lambda: bm.GAILoss.fit(torch.arange(9.0), n_components=value)],
+        "noise_sigma": [lambda: posterior_mean(torch.ones(2), torch.arange(3.0), value), lambda: rm.remse_loss(torch.ones(2), torch.ones(2), torch.arange(3.0), noise_sigma=value)],
+        "noise_var": [lambda: bm.bmc_loss(torch.ones(2), torch.ones(2), value)],
+    }
+    for name, calls in makes.items():
+        for call in calls:
+            with pytest.raises(ValueError, match=f"^{name}=") as e: call()
+            assert "\n" not in str(e.value)
