@@ -71,21 +71,3 @@ def test_own_data_from_nothing(tmp_path):
     assert "400 samples" in shown and "lds on own_dir" in shown
     found = yaml.safe_load((project / "runs/own_dir/lds/s0/metrics.json").read_text())
     assert found["all"]["n"] == 40 # five of each bin that has 15, a third of the others
-
-
-def test_readme_code_runs():
-    """The README's Python is what it says: run with random ages and a small model."""
-    import re
-
-    import torch
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) >= 2
-    model = torch.nn.Module()
-    model.head = torch.nn.Linear(512, 1)
-    age, x = torch.randint(0, 101, (32,)).float(), torch.randn(32, 512)
-    model.forward = lambda x: (model.head(x), x)
-    names = {"train_ages": torch.randint(0, 101, (500,)).float(), "age": age, "x": x, "feat": x, "pred": model.head(x), "model": model}
-    for block in blocks:
-        exec(block, names)
-        assert names["loss"].isfinite()
-    assert names["shown"].shape == (32, 1)
