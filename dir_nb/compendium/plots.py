@@ -93,12 +93,13 @@ def preview(
     fig: Figure, # the figure
     width: int = 900, # pixels, at most
 ) -> Any: # what a notebook shows
-    "The figure as a small picture of 48 colours, kept in the notebook that drew it; the file on disk is the full one."
+    "The figure as a small picture, kept in the notebook that drew it; the file on disk is the full one."
     from IPython.display import Image as Shown
     from PIL import Image
     raw, small = io.BytesIO(), io.BytesIO()
     with style(): fig.savefig(raw, format="png", dpi=min(80, width / fig.get_figwidth()))
-    reduced = Image.open(raw).convert("RGB").quantize(48, method=Image.Quantize.MEDIANCUT)
+    picture = Image.open(raw).convert("RGB") # by octree: other methods move the colours of methods
+    reduced = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     reduced.save(small, format="png", optimize=True)
     return Shown(small.getvalue())
 
