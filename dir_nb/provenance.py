@@ -52,7 +52,7 @@ def _used(tree: ast.AST, spaces: dict[str, str]) -> set[str]: # variable -> pack
     whole = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in bases} & spaces.keys()
     return found | {f"{spaces[name]}.*" for name in whole}
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c006
+# %% ../nbs/lib/ground/08_provenance.ipynb #c110
 @lru_cache(maxsize=1024) # a pipeline asks for the same modules once per stage
 def imported_modules(
     source: str, # Python source
