@@ -70,8 +70,8 @@ class Augmented:
 
     def logits(self, own: float, var: Tensor) -> Tensor: # h; (N,) or 0-dim -> (N, J)
         "`exact_logit` of every competitor."
-        y_j, e_j, add, _ = self.terms
-        return exact_logit(self.column(self.mu), self.column(var), self.column(self.y), y_j, own, e_j, self.twice_var) + add
+        (y_j, e_j, add, _), y = self.terms, self.column(self.y)
+        return exact_logit(self.column(self.mu), self.column(var), y, y_j, own, e_j, self.twice_var) + add
 
 # %% ../../nbs/lib/losses/23_losses.irda.ipynb #c014
 def split(
@@ -166,7 +166,8 @@ def irda_loss(
     y_j, e_j, add, m = terms
     if add.ndim == 2: shaped(add, "terms of clusters", len(g), len(y_j))
     shift = g.new_zeros(()) if shift is None else _each(shift, "shift", g)
-    bins, var, sigma = vector(bins, "bins", len(g)), _each(var, "var", g), scalar(noise_sigma, "noise_sigma", g, above=0)
+    bins, var = vector(bins, "bins", len(g)), _each(var, "var", g)
+    sigma = scalar(noise_sigma, "noise_sigma", g, above=0)
     batch = Augmented(g, y, bins, var, shift, sigma, (y_j.to(g), e_j.to(g), add.to(g), m))
     return reduce_loss(chosen("surrogate", surrogate, SURROGATES)(batch), weight, reduction)
 
@@ -196,7 +197,7 @@ class Clips(nn.Module):
 
 # %% ../../nbs/lib/losses/23_losses.irda.ipynb #c035
 class IRDALoss(ReMSELoss):
-    "The expected ReMSE of augmented features: IRDA paper, sec. 3.5.1, Algorithm 1; `ValueError` for parts that do not fit."
+    "Expected ReMSE of augmented features: IRDA paper, sec. 3.5.1, Algorithm 1; `ValueError` for unfit parts."
     def __init__(
         self,
         grid: BinGrid, # the bins
@@ -216,7 +217,7 @@ class IRDALoss(ReMSELoss):
         super().__init__(grid, counts, dim, noise, balance, clusters, decoder, reduction)
         self.surrogate, self.clips = surrogate, Clips()
         if surrogate is mse and any(p.requires_grad for p in self.noise.parameters()):
-            raise ValueError("surrogate='mse' has no noise that could be learnt: give noise=Noise(..., learnable=False)")
+            raise ValueError("surrogate='mse' has no noise to be learnt: give noise=Noise(..., learnable=False)")
         augmentation = Augmentation() if augmentation is None else instance("augmentation", augmentation, Part)
         self.augmentation = augmentation.setup(grid, counts, dim)
         self.wants_draws = self.augmentation.wants_draws

@@ -270,7 +270,7 @@ def ISDARLoss(
     decoder: Decoder | None = None, # None is the posterior mean; 'identity' is printed
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
 ) -> IRDALoss:
-    "ISDA-R: `IRDALoss` with a bin's own covariance and the IRDA paper's Eq. 27; `ValueError` for parts that do not fit."
+    "ISDA-R: `IRDALoss` with a bin's own covariance and the IRDA paper's Eq. 27; `ValueError` for unfit parts."
     noise = Noise(0.7, unit="std") if noise is None else noise
     balance = Balance(weight=1.0, prior=0.0, window=None) if balance is None else balance
     augmentation = OwnBin() if augmentation is None else augmentation
@@ -288,7 +288,7 @@ def RISDARLoss(
     decoder: Decoder | None = None, # None is the posterior mean; 'identity' is printed
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
 ) -> IRDALoss:
-    "RISDA-R: `IRDALoss` with a tail lent by confused bins, the IRDA paper's Eq. 28; `ValueError` for parts that do not fit."
+    "RISDA-R: `IRDALoss` with a tail lent by confused bins, the IRDA paper's Eq. 28; `ValueError` for unfit parts."
     augmentation = instance("augmentation", Reasoning() if augmentation is None else augmentation, Reasoning)
     if augmentation.shift is None: augmentation.shift = "confused" if form == "exact" else "printed"
     return ISDARLoss(grid, counts, dim, augmentation, form, noise, balance, decoder, reduction)
