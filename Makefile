@@ -1,6 +1,5 @@
 # The commands a newcomer needs. The environment lives in .venv and is made from requirements.lock.
 PYTHON ?= python3.11
-JOBS ?= 2
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
@@ -25,7 +24,7 @@ data: env
 	@test -d data/abalone_dir || dvc pull --quiet data.dvc
 
 repro: env data  ## every figure and table, from nothing or from where it stands
-	@dir-nb repro --jobs $(JOBS)
+	@dvc repro
 
 test: env data  ## all tests, notebooks included
 	python -m pytest
@@ -38,9 +37,10 @@ bench: env  ## step times on this machine (results/bench), and their figure
 	dir-nb notebook nbs/reports/fig_bench.ipynb
 
 studies: env data  ## the studies (an hour and more on two cores); then `make repro` draws them
-	dir-nb repro --force study
+	dvc repro prepare
+	dir-nb study
 
-search: env data  ## the search for settings on validation splits (an hour on two cores); then set params.yaml by it
+search: env data  ## the search for settings on validation splits (an hour on two cores); then set conf/methods by it
 	dir-nb notebook nbs/experiments/search.ipynb
 
 export: env  ## notebooks -> dir_nb/, then clean the notebooks

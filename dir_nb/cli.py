@@ -51,7 +51,7 @@ def train(
     from dir_nb.data.catalog import ensure_prepared
     from dir_nb.paths import read_json
     from dir_nb.run import run_config
-    run_config(load_params(), dataset, method, seed or 0) # an unknown name is said before anything is done
+    run_config(load_conf(), dataset, method, seed or 0) # an unknown name is said before anything is done
     if report := ensure_prepared(dataset): typer.echo(report)
     if seed is None:
         from dir_nb.seeds import run_method

@@ -28,9 +28,9 @@ def _per_bin(bins: Tensor, n_bins: int) -> Tensor: # (N,) long -> (1 + B,) long
         raise ValueError(f"bin {len(n) - 2} given but there are {n_bins} bins: take the indices from the grid that set n_bins")
     return n
 
-# %% ../nbs/lib/ground/06_feature_stats.ipynb #c007
-class _Sums(nn.Module):
-    "What `BinMoments` holds."
+# %% ../nbs/lib/ground/06_feature_stats.ipynb #c008
+class BinMoments(nn.Module):
+    "Mergeable count, mean and scatter of the features of every bin (Chan, Golub & LeVeque, 1983, Eq. 2.1)."
     def __init__(self,
         n_bins: int, # B
         dim: int, # D
@@ -57,9 +57,6 @@ class _Sums(nn.Module):
         "Forget everything."
         for _, t in self.parts(): t.zero_()
 
-# %% ../nbs/lib/ground/06_feature_stats.ipynb #c008
-class BinMoments(_Sums):
-    "Mergeable count, mean and scatter of the features of every bin (Chan, Golub & LeVeque, 1983, Eq. 2.1)."
     @torch.no_grad()
     def absorb(self, feat: Tensor, bins: Tensor) -> None: # (N, D); (N,) long
         "Add a block of samples, but those of bin -1; raises `ValueError` for a bin at or above `n_bins`. Waits for the device once."

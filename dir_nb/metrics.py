@@ -165,8 +165,20 @@ def _row(
             "pearson": _correlation(s[_N + 2:], s[0], s[_N:_N + 2]) if n > 1 else math.nan, "spearman": rank, "bmae": per_bin.mean().item(),
             "delta1": mean("near") if delta or depth else math.nan, "gm_floored": int(v["floored"]), **ratios}
 
-class _BinSums:
-    "What `DIRMetrics` has seen: the sums of every bin and, if wanted, every sample."
+# %% ../nbs/lib/ground/05_metrics.ipynb #c018
+def _gather_columns(
+    fabric: Any, # a launched `lightning_fabric.Fabric` of two or more processes
+    x: Tensor, # (k, n) float64, n differing between processes
+) -> Tensor: # (k, sum of n), in the order of the processes, on every one
+    "All processes' columns."
+    n = fabric.all_gather(torch.tensor([x.shape[1]], device=fabric.device)).flatten().tolist()
+    padded = x.new_zeros(x.shape[0], max(n))
+    padded[:, :x.shape[1]] = x
+    every = fabric.all_gather(padded.to(fabric.device)).cpu()
+    return torch.cat([part[:, :m] for part, m in zip(every, n)], 1)
+
+class DIRMetrics:
+    "Metrics of all samples and of each shot region, over batches and processes; Zhu and Wu (2024), section 4.3.2; bMAE: Ren et al. (2022)."
     def __init__(self,
         grid: BinGrid, # bins of the test targets
         regions: ShotRegions, # by the *training* counts of those bins
@@ -183,7 +195,7 @@ class _BinSums:
         self.ranks, self.ignore_nan = ranks, ignore_nan
         self.reset()
 
-    def reset(self) -> "_BinSums":
+    def reset(self) -> "DIRMetrics":
         "Forget everything seen."
         self._sums, self._seen, self._reduced = torch.zeros(self.grid.n_bins, _N + 5, dtype=torch.float64), [], False
         return self
@@ -191,7 +203,7 @@ class _BinSums:
     def update(self,
         pred: Tensor, # (N,), (N, 1) or dense, target units
         target: Tensor, # the same shape, with or without the last axis of size 1
-    ) -> "_BinSums": # itself
+    ) -> "DIRMetrics": # itself
         "Add a batch. `ValueError` for differing shapes, values that are NaN or infinite, targets outside the grid, or after `all_reduce`."
         if self._reduced: raise ValueError("update after all_reduce: the sums are those of all processes; call reset() first")
         p, t = _flat_pair(pred, target, double=False)
@@ -208,20 +220,6 @@ class _BinSums:
         if self.ranks: self._seen.append(torch.stack([p, t, b.double()]).cpu())
         return self
 
-# %% ../nbs/lib/ground/05_metrics.ipynb #c018
-def _gather_columns(
-    fabric: Any, # a launched `lightning_fabric.Fabric` of two or more processes
-    x: Tensor, # (k, n) float64, n differing between processes
-) -> Tensor: # (k, sum of n), in the order of the processes, on every one
-    "All processes' columns."
-    n = fabric.all_gather(torch.tensor([x.shape[1]], device=fabric.device)).flatten().tolist()
-    padded = x.new_zeros(x.shape[0], max(n))
-    padded[:, :x.shape[1]] = x
-    every = fabric.all_gather(padded.to(fabric.device)).cpu()
-    return torch.cat([part[:, :m] for part, m in zip(every, n)], 1)
-
-class DIRMetrics(_BinSums):
-    "Metrics of all samples and of each shot region, over batches and processes; Zhu and Wu (2024), section 4.3.2; bMAE: Ren et al. (2022)."
     def merge(self,
         other: "DIRMetrics", # of the same grid, regions and options; not changed
     ) -> "DIRMetrics": # itself

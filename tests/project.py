@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ["dir_nb", "nbs", "dvc.yaml", "params.yaml", "data.dvc", ".dvcignore", "settings.ini"]
+PARTS = ["dir_nb", "nbs", "conf", "dvc.yaml", "data.dvc", ".dvcignore", "settings.ini"]
 
 
 def copy_project(to, datasets, methods, seeds, epochs=None):
@@ -22,17 +22,25 @@ def copy_project(to, datasets, methods, seeds, epochs=None):
     for name in datasets:
         shutil.copytree(ROOT / "data" / name, to / "data" / name)
     (to / "data.dvc").unlink()
-    params = yaml.safe_load((to / "params.yaml").read_text())
-    params["grid"] = {"datasets": datasets, "methods": methods}
-    params["train"]["seeds"] = seeds
+    write_yaml(to / "conf/grid.yaml", {"datasets": datasets, "methods": methods, "seeds": seeds})
     if epochs:
         for name in datasets:
-            params["datasets"][name]["train"]["epochs"] = epochs
-    (to / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+            change(to / f"conf/datasets/{name}.yaml", lambda entry: entry["train"].update(epochs=epochs))
     run(to, "git", "init", "-q")
     run(to, sys.executable, "-m", "dvc", "init", "-q")
     run(to, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
     return to
+
+
+def write_yaml(path, content):
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def change(path, edit):
+    """Change the content of a settings file in place."""
+    content = yaml.safe_load(path.read_text())
+    edit(content)
+    write_yaml(path, content)
 
 
 def run(root, *cmd, check=True, **env):

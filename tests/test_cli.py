@@ -50,7 +50,7 @@ def test_errors_are_one_line(args, says):
 
 def test_outside_a_project(tmp_path):
     done = call("list", cwd=tmp_path)
-    assert done.returncode == 1 and "params.yaml" in done.stderr
+    assert done.returncode == 1 and "no folder conf/" in done.stderr
 
 
 def test_own_data_from_nothing(tmp_path):

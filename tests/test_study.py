@@ -5,11 +5,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from project import ROOT, copy_project, run
+from project import ROOT, copy_project, run, write_yaml
 
 from dir_nb.compendium.label_norms import norm_table
-from dir_nb.paths import load_params
+from dir_nb.conf import load_conf, read_yaml
 from dir_nb.run import run_config
 from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study
 from dir_nb.compendium.search import draw_settings, searched_entry
@@ -18,12 +17,9 @@ from dir_nb.compendium.search import draw_settings, searched_entry
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     root = copy_project(tmp_path_factory.mktemp("study") / "p", ["abalone_dir"], ["l1"], [0], epochs=2)
-    params = yaml.safe_load((root / "params.yaml").read_text())
-    params["studies"] |= {
-        "same": {"variants": {"l1": {"method": "l1"}, "decayed": {"method": "l1", "set": {"train.weight_decay": 5.0}}}, "datasets": ["abalone_dir"]},
-        "features": {"kind": "table2", "variants": {"l1": {"method": "l1"}}, "datasets": ["abalone_dir"]},
-    }
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    same = {"variants": {"l1": {"method": "l1"}, "decayed": {"method": "l1", "set": {"train.weight_decay": 5.0}}}, "datasets": ["abalone_dir"]}
+    write_yaml(root / "conf/studies/same.yaml", same)
+    write_yaml(root / "conf/studies/features.yaml", {"kind": "table2", "variants": {"l1": {"method": "l1"}}, "datasets": ["abalone_dir"]})
     run(root, "dir-nb", "notebook", "nbs/experiments/prepare.ipynb", "dataset=abalone_dir")
     run(root, "dir-nb", "train", "abalone_dir", "l1", "--workers", "1")
     return root
@@ -75,15 +71,13 @@ print(json.dumps({"g": model.head(feat).flatten().tolist(), "y": y.flatten().tol
 
 
 def test_missing_data_leaves_the_numbers(project):
-    """A study of data that is not here is left out, neither run nor recorded as up to date."""
+    """A study of data that is not here is left out, neither run nor recorded as made anew."""
     kept = project / "results/studies/faces.csv"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("not to be touched")
-    told = run(project, "dir-nb", "repro", "--force", "study@faces").stdout
-    assert "study@faces" in told and "faces_dir" in told
-    assert kept.read_text() == "not to be touched"
-    lock = project / "dvc.lock"
-    assert not lock.exists() or "study@faces" not in yaml.safe_load(lock.read_text())["stages"]
+    told = run(project, "dir-nb", "study", "faces").stdout
+    assert "faces: left as it is" in told and "faces_dir" in told
+    assert kept.read_text() == "not to be touched" and not kept.with_suffix(".json").exists()
     with pytest.raises(ValueError, match="faces_dir"): run_study("faces", project)
 
 
@@ -94,53 +88,59 @@ def test_search_is_what_its_record_says(folder):
     files = sorted(folder.glob("*.csv"))
     assert {f.stem for f in files} == set(spaces) and set(spaces) <= set(entries)
     for f in files:
-        table, how = pd.read_csv(f), spaces[f.stem]
-        drawn = draw_settings(how["space"] or {}, how["draws"], how["round"] if how["round"] > 1 else 0)
+        table, plan = pd.read_csv(f), spaces[f.stem]
+        drawn = draw_settings(plan["space"] or {}, plan["draws"], plan["round"] if plan["round"] > 1 else 0)
         assert [json.loads(s) for s in table.groupby("draw").setting.first()] == drawn, f.stem
-        assert set(zip(table.dataset, table.seed)) == {(d, s) for d, h in how["datasets"].items() for s in h["seeds"]}
-        assert len(table) == len(drawn) * sum(len(h["seeds"]) for h in how["datasets"].values())
+        assert set(zip(table.dataset, table.seed)) == {(d, s) for d, h in plan["datasets"].items() for s in h["seeds"]}
+        assert len(table) == len(drawn) * sum(len(h["seeds"]) for h in plan["datasets"].values())
 
 
-def test_entries_are_what_the_search_chose():
-    """The rule of `searched_entry`, applied to every recorded round, leads from the first entries to those of params.yaml."""
-    def plain(entry, loss):  # without titles and what is the loss's default
-        defaults = {"decoder": "posterior_mean"} if loss in ("isda_r", "risda_r", "irda") else {}
-        train = {k: v for k, v in entry.get("train", {}).items() if (k, v) != ("lr_factor", 1.0)}
-        return {k: v for k, v in entry.items() if k not in ("title", "train", "loss")} | {"train": train, "loss": {k: v for k, v in entry["loss"].items() if defaults.get(k) != v}}
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    folder = ROOT / "results/search"
-    rounds = sorted(int(p.name.removeprefix("round_")) for p in folder.glob("round_*"))
-    assert rounds == [1, 2, 3, 4, 5, 6, 7, 8]
-    before = {n: json.loads((folder / f"round_{n}/entries.json").read_text()) for n in rounds}
-    changed = set()
-    for some, after in (((1,), before[2]), ((2,), params["methods"] | before[3]), ((3, 4), params["methods"]), ((5, 6), before[8]), ((7,), before[8]), ((8,), params["methods"])):
-        for method, entry in before[some[0]].items():
-            tables = [pd.read_csv(f) for n in some if (f := folder / f"round_{n}/{method}.csv").is_file()]
-            if not tables or method == "meta_irda":  # irda_b0 and meta_irda take irda's settings (tests/test_pipeline.py)
-                continue
-            found = searched_entry(entry, tables, params["search"]["metric"])
-            assert plain(found, method) == plain(after[method], method), (some, method)
-            if plain(found, method) != plain(entry, method):
-                changed.add((some, method))
-    assert {m for some, m in changed if some == (2,)} == {"focal_r", "bmc", "gai", "irda"}
-    assert {m for some, m in changed if some == (3, 4)} == {"lds", "irda"}
-    assert {(some, m) for some, m in changed if some[0] >= 5} == {((5, 6), "frob"), ((8,), "frob"), ((8,), "frob_ours")}
+def without(entry, defaults):
+    """An entry's parts and training, less what its classes do by themselves."""
+    parts = json.loads(json.dumps(entry["parts"]))
+    for path, value in defaults.items():
+        *folders, last = path.split(".")
+        at = parts
+        for name in folders:
+            at = at[name]
+        if at.get(last) == value:
+            del at[last]
+    return parts, {k: v for k, v in entry.get("train", {}).items() if (k, v) != ("lr_factor", 1.0)}
 
 
-def test_norm_schedules_differ_in_their_base_alone():
-    """frob's settings of the norms are the same over every base, and each base is the method itself."""
-    methods = yaml.safe_load((ROOT / "params.yaml").read_text())["methods"]
-    for over, base in {"frob": "l1", "frob_ours": "l1", "frob_lds": "lds", "frob_fds": "fds", "frob_irda": "irda"}.items():
-        assert {k: v for k, v in methods[over].items() if k not in ("title", "norms")} == {k: v for k, v in methods[base].items() if k != "title"}, over
-        if over != "frob_ours":
-            assert methods[over]["norms"] == methods["frob"]["norms"], over
-    ours, theirs = methods["frob_ours"]["norms"], methods["frob"]["norms"]
-    assert {k for k in ours if ours[k] != theirs.get(k)} == {"alpha", "beta", "gamma", "temperature", "measure", "wanted", "tune_share", "tune_weights"} and ours["beta"] == 0
+HISTORY = read_yaml(ROOT / "results/search/history.yaml")
+
+
+@pytest.mark.parametrize("step", HISTORY["steps"], ids=lambda s: "rounds " + ", ".join(map(str, s["rounds"])))
+def test_entries_are_what_the_search_chose(step):
+    """The rule of `searched_entry`, applied to recorded rounds, leads to the entries that the history names."""
+    conf, folder = load_conf(ROOT), ROOT / "results/search"
+    recorded = lambda n: json.loads((folder / f"round_{n}/entries.json").read_text())
+    after = conf["methods"] | (recorded(step["led_to"]) if step["led_to"] != "conf" else {})
+    changed = []
+    for method, entry in recorded(step["rounds"][0]).items():
+        tables = [pd.read_csv(f) for n in step["rounds"] if (f := folder / f"round_{n}/{method}.csv").is_file()]
+        if not tables or method in HISTORY["taken_from"]:
+            continue
+        defaults = HISTORY["defaults"].get(method, {})
+        found = without(searched_entry(entry, tables, conf["search"]["metric"]), defaults)
+        assert found == without(after[method], defaults), method
+        if found != without(entry, defaults):
+            changed.append(method)
+    assert changed == step["changed"]
+
+
+def test_history_is_complete():
+    """Every recorded round is a step of the history, and those that take another's settings do so by their files."""
+    rounds = {int(p.name.removeprefix("round_")) for p in (ROOT / "results/search").glob("round_*")}
+    assert {n for step in HISTORY["steps"] for n in step["rounds"]} == rounds
+    for method, base in HISTORY["taken_from"].items():
+        assert read_yaml(ROOT / f"conf/methods/{method}.yaml")["base"] == base
 
 
 def test_both_rules(project):
     """By training counts, where the data set's own regions are by counts: the same numbers twice, and those that a run has."""
-    config = run_config(load_params(project), "abalone_dir", "l1", 0)
+    config = run_config(load_conf(project), "abalone_dir", "l1", 0)
     found = run_both_rules(config, project)
     assert set(found) == {"all", *(r + e for r in ("many", "medium", "few") for e in ("", BY_COUNTS))}
     for r in ("many", "medium", "few"):
@@ -169,7 +169,7 @@ print(json.dumps({"norm": found["norm"].tolist(), "mae": found["mae"].tolist(), 
     np.testing.assert_allclose(table.train_mae, np.array(got["mae"])[table.index], rtol=1e-5)
     assert table[table.value == 9].norm.item() == pytest.approx(np.mean(got["nine"]), rel=1e-5)
     assert table[table.value == 9].norm_std.item() == pytest.approx(np.std(got["nine"]), rel=1e-3)
-    study = run_norms(run_config(load_params(project), "abalone_dir", "l1", 0), project)
+    study = run_norms(run_config(load_conf(project), "abalone_dir", "l1", 0), project)
     study = {int(b): study[b] for b in sorted(study, key=int)}
     assert list(study) == table.index.tolist() and [v["n"] for v in study.values()] == table.train_count.tolist()
     for k in ("norm", "norm_std", "train_mae", "test_mae"):

@@ -21,12 +21,16 @@ from ..paths import atomic_path, project_root, write_text
 from .plots import style
 
 # %% ../../nbs/compendium/12_prose.ipynb #c005
-_SYMBOLS = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "λ": "lambda", "μ": "mu", "π": "pi",
-            "ρ": "rho", "σ": "sigma", "φ": "phi", "ℓ": "ell", "Σ": "Sigma", "Δ": "Delta", "→": "to", "↓": "downarrow", "≤": "le", "≥": "ge",
+_SYMBOLS = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "λ": "lambda",
+            "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "φ": "phi", "ℓ": "ell", "Σ": "Sigma", "Δ": "Delta",
+            "→": "to", "↓": "downarrow", "≤": "le", "≥": "ge",
             "≠": "neq", "±": "pm", "×": "times", "⊙": "odot", "√": "surd"}
-_TEX = {"\\": r"\textbackslash ", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}", "^": r"\^{}", "~": r"$\sim$",
-        "|": r"$|$", "<": "$<$", ">": "$>$", "−": "$-$", "′": r"$'$", "²": "$^2$", "½": r"$\frac12$", "₀": "$_0$", "₁": "$_1$", "₂": "$_2$",
-        "ᵢ": "$_i$", "ᵀ": r"$^\top$", "ŷ": r"$\hat y$", "‖": r"$\Vert$", "†": r"\dag", "–": "--"} | {k: rf"$\{v}$" for k, v in _SYMBOLS.items()}
+_TEX = {"\\": r"\textbackslash ", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+        "^": r"\^{}", "~": r"$\sim$", "|": r"$|$", "<": "$<$", ">": "$>$",
+        "−": "$-$", "′": r"$'$", "²": "$^2$", "½": r"$\frac12$",
+        "₀": "$_0$", "₁": "$_1$", "₂": "$_2$",
+        "ᵢ": "$_i$", "ᵀ": r"$^\top$", "ŷ": r"$\hat y$", "‖": r"$\Vert$", "†": r"\dag", "–": "--",
+        **{k: rf"$\{v}$" for k, v in _SYMBOLS.items()}}
 _ACCENT = {"\u0303": "tilde", "\u0302": "hat", "\u0304": "bar"}
 
 def tex(
@@ -58,8 +62,10 @@ def prose_latex(
     "The frame as a `longtable` (packages longtable, booktabs, array)."
     head = " & ".join(map(tex, frame.columns)) + r" \\"
     columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{w:g}\linewidth}}" for w in widths)
-    lines = [r"{\footnotesize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{r{columns}}}", rf"\caption{{{tex(caption)}}}\label{{{label}}}\\",
-             r"\toprule", head, r"\midrule\endfirsthead", r"\toprule", head, r"\midrule\endhead", r"\bottomrule\endfoot"]
+    lines = [r"{\footnotesize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{r{columns}}}",
+             rf"\caption{{{tex(caption)}}}\label{{{label}}}\\",
+             r"\toprule", head, r"\midrule\endfirsthead",
+             r"\toprule", head, r"\midrule\endhead", r"\bottomrule\endfoot"]
     lines += [" & ".join(tex(str(c)) for c in r) + r" \\" for r in frame.itertuples(index=False)]
     return "\n".join([*lines, r"\end{longtable}}"]) + "\n"
 
@@ -106,5 +112,6 @@ def write_prose(
     with atomic_path(paths[2]) as tmp: data.to_csv(tmp, index=False, lineterminator="\n")
     with style(), atomic_path(paths[3]) as tmp, io.BytesIO() as raw:
         figure.savefig(raw, format="png", dpi=110)
-        Image.open(raw).convert("L").quantize(16).save(tmp, format="png", optimize=True) # black on grey: a quarter of the size
+        grey = Image.open(raw).convert("L").quantize(16) # black on grey: a quarter of the size
+        grey.save(tmp, format="png", optimize=True)
     return paths

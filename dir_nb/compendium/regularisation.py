@@ -8,7 +8,7 @@ __all__ = ['FORMS', 'TABLE2', 'ratio_logits', 'ratio_loss', 'first_order', 'r_ir
            'uncertainty', 'skewness', 'compactness', 'precision', 'measures', 'ensemble_variance', 'posterior_entropy',
            'arrows']
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c002
+# %% ../../nbs/compendium/01_regularisation.ipynb #c003
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +17,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import pair
-from ..losses.irda import exact_logit, irda_loss, printed_logit
+from ..checks import one_of, pair, vector
+from .surrogate import printed, printed_logit
+from ..losses.irda import exact_logit, irda_loss
+from ..losses.remse import competitors
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c005
+# %% ../../nbs/compendium/01_regularisation.ipynb #c006
 def ratio_logits(
     pred: Tensor, # (N,) or (N, 1), g, target units
     bins: Tensor, # (N,) bin of each target, whose value stands for the target
@@ -35,14 +37,15 @@ def ratio_logits(
     values = values.to(pred)
     g, y = pair(pred, values[bins])
     eta = values.new_ones(len(values), 1) if eta is None else eta.to(g)
-    wide = lambda v: (g.new_zeros(()) if v is None else v.to(g)).expand_as(g)[:, None, None]
+    def wide(v: Tensor | None, name: str) -> Tensor: # (N,) or None -> (N, 1, 1)
+        return (g.new_zeros(len(g)) if v is None else vector(v, name, len(g)).to(g))[:, None, None]
     own, twice_var = eta[bins][:, None], 2 * torch.as_tensor(noise_sigma).to(g).square()
-    if surrogate not in ("exact", "printed"): raise ValueError(f"surrogate={surrogate!r} is not known: choose 'exact' or 'printed'")
+    one_of("surrogate", surrogate, ("exact", "printed"))
     if var is None and shift is None: # both are this then
         return (own * (g - y).square()[:, None, None] - eta * (g[:, None] - values).square()[..., None]) / twice_var
     at = (y[:, None, None], values[None, :, None], own, eta[None], twice_var)
-    if surrogate == "exact": return exact_logit(wide(g) + wide(shift), wide(var), *at)
-    return printed_logit(wide(g), wide(shift), wide(var), *at)
+    if surrogate == "exact": return exact_logit(wide(g, "pred") + wide(shift, "shift"), wide(var, "var"), *at)
+    return printed_logit(wide(g, "pred"), wide(shift, "shift"), wide(var, "var"), *at)
 
 def ratio_loss(
     logits: Tensor, # (N, B, K), of `ratio_logits`
@@ -53,7 +56,7 @@ def ratio_loss(
     if log_prior is not None: logits = logits + log_prior[:, None]
     return (logits.logsumexp(1) - logits[torch.arange(len(bins), device=bins.device), bins]).sum(1)
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c010
+# %% ../../nbs/compendium/01_regularisation.ipynb #c011
 def first_order(
     q: Tensor, # (N, B, K) or (N, B), softmax over bins
     bins: Tensor, # (N,) own bins
@@ -65,12 +68,12 @@ def first_order(
     own = delta.gather(1, bins[:, None, None].expand(-1, 1, q.shape[2]))
     return ((q * delta).sum(1) - own[:, 0]).sum(1)
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c013
+# %% ../../nbs/compendium/01_regularisation.ipynb #c014
 FORMS = ("printed", "corrected")
 
 def _check_form(form: str, known: Sequence[str] = FORMS) -> None:
     "Raises `ValueError` for an unknown form."
-    if form not in known: raise ValueError(f"form={form!r} is not known: choose one of {', '.join(known)}")
+    one_of("form", form, known)
 
 def _at_own(
     x: Tensor, # (N, B)
@@ -105,7 +108,7 @@ def r_bmse(
     if form == "corrected": return first_order(q, bins, log_prior.expand_as(q))
     return (q * log_prior).sum(1) - _at_own(q * log_prior, bins)
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c017
+# %% ../../nbs/compendium/01_regularisation.ipynb #c018
 def r_ridge(
     w: Tensor, # (D,)
     strength: float = 1.0, # lambda
@@ -148,7 +151,7 @@ def bin_sum(
     n = r.new_zeros(n_bins).index_add(0, bins, torch.ones_like(r))
     return (r.new_zeros(n_bins).index_add(0, bins, r) / n.clamp_min(1)).sum()
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c020
+# %% ../../nbs/compendium/01_regularisation.ipynb #c021
 def expansion_errors(
     change: Mapping[str, callable], # name -> t -> (N,) true change of the loss, nats
     penalty: Mapping[str, callable], # name -> (t, form) -> (N,) the expansion's
@@ -166,7 +169,7 @@ def expansion_errors(
                      for t, (a, _), e in zip(sizes, found, err)]
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c026
+# %% ../../nbs/compendium/01_regularisation.ipynb #c027
 def dense_loss(
     error: Tensor, # e = g - y, target units
     var: Tensor, # s^2, squared target units, below noise_sigma^2
@@ -185,7 +188,7 @@ def dense_gradient(
     left = 1 - var / noise_sigma ** 2
     return 1 / left, (error / (noise_sigma * left)).square() + 1 / left
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c033
+# %% ../../nbs/compendium/01_regularisation.ipynb #c034
 def regularisation_slips() -> pd.DataFrame: # place, slip, example, printed, correct
     "Every slip of the IRDA paper's Section 3.6 with a small example in which both sides are computed. Source: ours."
     t = lambda v: torch.tensor(v, dtype=torch.float64)
@@ -202,7 +205,7 @@ def regularisation_slips() -> pd.DataFrame: # place, slip, example, printed, cor
     isda = lambda t: ratio_loss(d + t * (torch.arange(3) != 2)[:, None], b)
     x = torch.special.ndtri((torch.arange(20000, dtype=torch.float64) + .5) / 20000) # a standard normal's quantiles
     mid = lambda g: r_bmse(ratio_logits(t([g]), b, y, 1.).softmax(1)[..., 0], b, prior, "corrected")
-    eq22 = irda_loss(t([1.]), t([2.]), b, y, t(0.), None, eta, None, 1., "printed") / 2
+    eq22 = irda_loss(t([1.]), t([2.]), b, competitors(y, eta), t(0.), None, 1., printed) / 2
     rows = [
         ("Section 3.6", "the sum over k inside the logarithm of Eq. 15 and 22 is missing",
          "three bins 0, 1, 2, own bin 2, g = 1, sigma = 1, K = 2, no augmentation: the loss", float(ratio_loss(dk, b)), float(eq22)),
@@ -233,7 +236,7 @@ def regularisation_slips() -> pd.DataFrame: # place, slip, example, printed, cor
     ]
     return pd.DataFrame(rows, columns=["place", "slip", "example", "printed", "correct"])
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c037
+# %% ../../nbs/compendium/01_regularisation.ipynb #c038
 @dataclass(frozen=True, eq=False)
 class BinView:
     "What the measures need of a trained model: moments of its features per bin, and its head; `ValueError` for shapes, or no samples."
@@ -292,7 +295,7 @@ class BinView:
         "Mean squared error of each bin about its value (biased by (n - 1) / n in the variance)."
         return (self.pred - self.values).square() + self.var
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c038
+# %% ../../nbs/compendium/01_regularisation.ipynb #c039
 def uncertainty(s: BinView) -> dict[str, float]: # squared target units; feature units
     "Variance of all predictions, bins counting once, and w'w: IRDA paper, sec. 3.6 on ridge regression."
     k, many = s.count > 0, s.count > 1
@@ -333,7 +336,7 @@ def measures(
     parts = {"uncertainty": uncertainty(s), "skewness": skewness(s, rare, pull), "compactness": compactness(s), "precision": precision(s)}
     return {f"{column}.{name}": v for column, found in parts.items() for name, v in found.items()}
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c040
+# %% ../../nbs/compendium/01_regularisation.ipynb #c041
 def ensemble_variance(
     pred: Tensor, # (S, n) predictions of S training runs for the same n samples, target units
 ) -> Tensor: # (S,) squared target units; their mean is the variance between runs
@@ -352,7 +355,7 @@ def posterior_entropy(
     log_q = (-(values.to(pred) - pred[:, None]).square() / (2 * noise_sigma ** 2)).log_softmax(1)
     return -(log_q.exp() * log_q).sum(1)
 
-# %% ../../nbs/compendium/01_regularisation.ipynb #c044
+# %% ../../nbs/compendium/01_regularisation.ipynb #c045
 TABLE2: dict[str, dict[str, str]] = { # the IRDA paper's Table 2
     "ridge": {"uncertainty": "↓", "skewness": "-", "compactness": "-", "precision": "-"},
     "bmse": {"uncertainty": "-", "skewness": "↓", "compactness": "-", "precision": "-"},

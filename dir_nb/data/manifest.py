@@ -111,6 +111,7 @@ def unpacked(
             raise DataProblems(folder.name, [f"archive {archive} cannot be unpacked: {e}"]) from e
         yield Path(d)
 
+# %% ../../nbs/lib/data/58_data.manifest.ipynb #c013
 def decode_image(
     base: Path, # where paths start
     path: str, # as the manifest has it
@@ -150,7 +151,7 @@ def store_images(
     out.flush()
     return keys, found
 
-# %% ../../nbs/lib/data/58_data.manifest.ipynb #c014
+# %% ../../nbs/lib/data/58_data.manifest.ipynb #c016
 def read_inputs(
     columns: dict[str, list[str]], # of the manifest
     meta: dict[str, Any], # from `meta_from`; `input` is completed
@@ -207,7 +208,7 @@ def prepare_manifest(
         if splits is None: splits = seed_splits(targets, meta, groups)
         return write_prepared(folder, meta, targets, splits, keys=keys, groups=columns.get("group"), **arrays)
 
-# %% ../../nbs/lib/data/58_data.manifest.ipynb #c022
+# %% ../../nbs/lib/data/58_data.manifest.ipynb #c024
 DEFAULTS = {
     "tabular": {"model": {"name": "mlp"}, "train": {"epochs": 60, "batch_size": 128, "lr": 1e-3}},
     "text": {"model": {"name": "text"}, "train": {"epochs": 10, "batch_size": 128, "lr": 1e-3}},
@@ -236,7 +237,7 @@ def register(
         with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8") as f: yml.dump(grid, f)
     return True
 
-# %% ../../nbs/lib/data/58_data.manifest.ipynb #c024
+# %% ../../nbs/lib/data/58_data.manifest.ipynb #c026
 def _digests(folder: Path) -> dict[str, str]:
     "SHA-256 of every file below a folder."
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.rglob("*")) if f.is_file()}
@@ -289,7 +290,7 @@ def dvc_add(
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode: raise ValueError(f"`dvc add {target}` failed in {Path(root).name}: {done.stderr.strip() or 'no message'}")
 
-# %% ../../nbs/lib/data/58_data.manifest.ipynb #c025
+# %% ../../nbs/lib/data/58_data.manifest.ipynb #c027
 def add_dataset(
     name: str, # id of the data set: lower-case letters, digits and underscores; ours end in _dir
     path: Path | str, # folder with the manifest and its files

@@ -78,9 +78,9 @@ def split(
     a: Augmented, # the batch
 ) -> Tensor: # (N,), squared target units
     "Eq. 18 of the IRDA paper for the normaliser alone; the own term's expectation is known."
-    normaliser = a.terms[3] * a.logits(0., a.var).logsumexp(1)
+    logits = a.logits(0., a.var)
     own = ((a.mu - a.y).square() + a.var) * (a.twice_var.detach() / a.twice_var)
-    return own + a.twice_var.detach() * normaliser
+    return own + a.twice_var.detach() * a.terms[3] * logits.logsumexp(1)
 
 # %% ../../nbs/lib/losses/23_losses.irda.ipynb #c016
 EXACT_LIMIT = 0.9 # s^2 at most this share of sigma^2
@@ -102,7 +102,7 @@ def hermite_nodes(
     n: int, # how many
     like: Tensor, # dtype and device
 ) -> tuple[Tensor, Tensor]: # x (n,), log weights (n,): E f(X) ~ sum w f(x) for a standard normal X
-    "Gauss-Hermite quadrature for the standard normal (Golub & Welsch, 1969; numpy's `hermegauss`); raises `ValueError` for no nodes."
+    "Gauss-Hermite quadrature for the standard normal (Golub & Welsch, 1969); `ValueError` for no nodes."
     if n < 1: raise ValueError(f"nodes={n}: give 1 or more, 7 is usual")
     return tuple(torch.as_tensor(v).to(like) for v in _hermite(n))
 
@@ -161,13 +161,13 @@ def irda_loss(
     weight: Tensor | None = None, # (N,) factor per sample
     reduction: str = "mean", # 'mean' | 'sum' | 'none'
 ) -> Tensor: # scalar, or (N,) for 'none'; squared target units
-    "Surrogate of the expected ReMSE, times 2 sigma^2: IRDA paper, Eq. 17-18; raises `ValueError` for shapes and an unknown surrogate."
+    "Surrogate of the expected ReMSE, times 2 sigma^2: IRDA paper, Eq. 17-18; `ValueError` for shapes and names."
     g, y = pair(pred, target)
     y_j, e_j, add, m = terms
     if add.ndim == 2: shaped(add, "terms of clusters", len(g), len(y_j))
     shift = g.new_zeros(()) if shift is None else _each(shift, "shift", g)
-    batch = Augmented(g, y, vector(bins, "bins", len(g)), _each(var, "var", g), shift, scalar(noise_sigma, "noise_sigma", g, above=0),
-                      (y_j.to(g), e_j.to(g), add.to(g), m))
+    bins, var, sigma = vector(bins, "bins", len(g)), _each(var, "var", g), scalar(noise_sigma, "noise_sigma", g, above=0)
+    batch = Augmented(g, y, bins, var, shift, sigma, (y_j.to(g), e_j.to(g), add.to(g), m))
     return reduce_loss(chosen("surrogate", surrogate, SURROGATES)(batch), weight, reduction)
 
 # %% ../../nbs/lib/losses/23_losses.irda.ipynb #c033
@@ -176,13 +176,18 @@ class Clips(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("share", torch.zeros(())) # of the last epoch
-        for name in ("n_clipped", "n_used"): self.register_buffer(name, torch.zeros((), dtype=torch.long), persistent=False)
+        zero = torch.zeros((), dtype=torch.long)
+        for name in ("n_clipped", "n_used"): self.register_buffer(name, zero.clone(), persistent=False)
 
     @torch.no_grad()
     def count(self, var: Tensor, limit: Tensor) -> None: # (N,), 0-dim
         "A step's samples, without waiting for the device."
         self.n_clipped += (var > limit).sum()
         self.n_used += len(var)
+
+    def sync(self, fabric: Any) -> None: # a Lightning Fabric
+        "With several processes, before `end_epoch`: count the samples of all."
+        for t in (self.n_clipped, self.n_used): t.copy_(fabric.all_reduce(t.clone(), reduce_op="sum"))
 
     def end_epoch(self) -> None:
         "Note the share, and begin a new epoch."
@@ -191,14 +196,14 @@ class Clips(nn.Module):
 
 # %% ../../nbs/lib/losses/23_losses.irda.ipynb #c035
 class IRDALoss(ReMSELoss):
-    "IRDA: the expected ReMSE of augmented features; IRDA paper, sec. 3.5.1, Algorithm 1; raises `ValueError` for parts that do not fit."
+    "The expected ReMSE of augmented features: IRDA paper, sec. 3.5.1, Algorithm 1; `ValueError` for parts that do not fit."
     def __init__(
         self,
         grid: BinGrid, # the bins
         counts: Tensor, # (B,) training count per bin
         dim: int, # D
         augmentation: Part | None = None, # None is `Augmentation()`
-        surrogate: str | Callable = "split", # 'split' | 'exact' (Eq. 18) | 'expected' (Eq. 17) | 'mse', or a function of an `Augmented`
+        surrogate: str | Callable = "split", # 'split' | 'exact' | 'expected' | 'mse', or a function of an `Augmented`
         noise: Noise | None = None, # None is learnt, from 0.3 standard deviations of the targets
         balance: Balance | None = None, # None has powers 0.25 of the weights and 1 of the prior
         clusters: Clusters | None = None, # None is K = 1
@@ -207,16 +212,20 @@ class IRDALoss(ReMSELoss):
     ):
         surrogate = chosen("surrogate", surrogate, SURROGATES)
         if noise is None: noise = Noise(0.3, unit="std", learnable=surrogate is not mse)
-        super().__init__(grid, counts, dim, noise, Balance(weight=0.25, prior=1.0) if balance is None else balance, clusters, decoder, reduction)
+        balance = Balance(weight=0.25, prior=1.0) if balance is None else balance
+        super().__init__(grid, counts, dim, noise, balance, clusters, decoder, reduction)
         self.surrogate, self.clips = surrogate, Clips()
         if surrogate is mse and any(p.requires_grad for p in self.noise.parameters()):
-            raise ValueError("surrogate='mse' has no noise that could be learnt, it only scales beta: give noise=Noise(..., learnable=False)")
-        self.augmentation = (Augmentation() if augmentation is None else instance("augmentation", augmentation, Part)).setup(grid, counts, dim)
+            raise ValueError("surrogate='mse' has no noise that could be learnt: give noise=Noise(..., learnable=False)")
+        augmentation = Augmentation() if augmentation is None else instance("augmentation", augmentation, Part)
+        self.augmentation = augmentation.setup(grid, counts, dim)
         self.wants_draws = self.augmentation.wants_draws
 
     gathers = True # features, whatever the other parts do
 
-    def before_step(self, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Any, weight: Tensor | None = None) -> None:
+    def before_step(
+        self, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Any, weight: Tensor | None = None,
+    ) -> None:
         "Let the augmentation prepare (Meta-IRDA's learns)."
         self.augmentation.prepare(self, model, batch, epoch, lr, draw, weight)
 
@@ -225,8 +234,10 @@ class IRDALoss(ReMSELoss):
         head: tuple[Tensor, Tensor] | None = None, # w (D,), w_0 (): the linear head that made `pred`
     ) -> Tensor: # scalar, or (N,) for 'none'
         "The loss of a batch (`irda_loss`); in training the augmentation's width is noted."
-        if head is None: raise ValueError("the loss needs the head: give loss(..., head=(linear.weight[0], linear.bias[0]))")
+        if head is None: raise ValueError("the loss needs the head: give head=(linear.weight[0], linear.bias[0])")
         bins, sigma, part = self.bins_of(target), self.noise.sigma, self.augmentation
+        if feat is not None: shaped(feat, "feat", len(bins), part.stats.dim)
+        elif self.training: raise ValueError("training needs the features: give feat=feat, or call loss.eval() first")
         mean, spread = part.moments(head[0], sigma)
         var, shift = spread[bins], part.shifts(mean, bins, vector(target, "target"), head)
         if part.training: # not in a virtual step
@@ -234,36 +245,32 @@ class IRDALoss(ReMSELoss):
             if self.surrogate is exact: self.clips.count(var, EXACT_LIMIT * sigma.square())
         weight, factor = self.weigh_samples(bins, weight), part.loss_factor(bins)
         if factor is not None: weight = factor if weight is None else factor * weight
-        return irda_loss(pred, target, bins, self.terms(feat), var, shift, sigma, self.surrogate, weight, self.reduction)
+        terms = self.terms(feat, len(bins))
+        return irda_loss(pred, target, bins, terms, var, shift, sigma, self.surrogate, weight, self.reduction)
 
-    def terms(self, feat: Tensor | None) -> tuple: # (N, D), for clusters of the factor form
+    def terms(self, feat: Tensor | None, n: int) -> tuple: # (N, D), for clusters of the factor form; N
         "What the normaliser sums over (`competitors`)."
-        eta, cluster = self.shares(feat)
+        eta, cluster = self.shares(feat, n)
         if eta is None: return competitors(self.values, torch.ones_like(self.values)[:, None], self.log_prior)
         return competitors(self.values, eta, self.log_prior, self.clusters.form, cluster)
 
     def nats(self, pred: Tensor, target: Tensor, feat: Tensor) -> Tensor: # (N,), (N,), (N, D) -> (N,)
         "Each sample's ReMSE over 2 sigma^2."
-        (eta, cluster), sigma = self.shares(feat), self.noise.sigma
+        (eta, cluster), sigma = self.shares(feat, len(pred)), self.noise.sigma
         form = "exponent" if self.clusters is None else self.clusters.form
-        return remse_loss(pred, target, self.values, eta, self.log_prior, sigma, form, cluster, None, "none") / (2 * sigma.square())
-
-    @torch.no_grad()
-    def keep(self, pred: Tensor, target: Tensor, feat: Tensor | None) -> None: # as `forward` takes them
-        "Keep a training step; raises `ValueError` without its features."
-        if feat is None: raise ValueError("in training the loss needs the features: give loss(..., feat=feat), or call loss.eval() first")
-        shaped(feat, "feat", len(target), self.augmentation.stats.dim)
-        super().keep(pred, target, feat)
+        loss = remse_loss(pred, target, self.values, eta, self.log_prior, sigma, form, cluster, None, "none")
+        return loss / (2 * sigma.square())
 
     def absorb(self, pred: Tensor, target: Tensor, feat: Tensor) -> None: # (N,), (N,), (N, D), without gradients
         "Count a training step: features and predictions of every bin."
         super().absorb(pred, target, feat)
-        self.augmentation.gather(self.grid.nearest(self.decode(pred)), feat, self.bins_of(target), lambda: self.nats(pred, target, feat))
+        at = self.grid.nearest(self.decode(pred)) # predictions beyond the grid belong to its border bins
+        self.augmentation.gather(at, feat, self.bins_of(target), lambda: self.nats(pred, target, feat))
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."
         super().sync(fabric)
-        self.augmentation.sync(fabric)
+        for part in (self.augmentation, self.clips): part.sync(fabric)
 
     @torch.no_grad()
     def end_epoch(self, epoch: int = 0) -> None: # number of the epoch that ends

@@ -100,9 +100,7 @@ class LastStep(nn.Module):
         if self.seen > 2 * self.epoch_size:
             raise RuntimeError(f"{self.seen} samples in an epoch of {self.epoch_size}: call end_epoch() when one ends, "
                                "and eval() before calls that train nothing")
-        fits = y.isfinite()
-        if self.grid.outside == "error": fits &= (y >= self.grid.low) & (y <= self.grid.high)
-        self.unfit += (~fits).sum()
+        self.unfit += (self.grid.index(y, check=False) < 0).sum()
         self.step = pred.detach(), y, None if feat is None else feat.detach()
 
     def take(self) -> tuple[Tensor, Tensor, Tensor | None] | None: # (N,), (N,), (N, D), without gradients
@@ -190,11 +188,11 @@ class ReMSELoss(Part):
     def shares(
         self,
         feat: Tensor | None, # (N, D)
-        n: int, # N
+        n: int | None = None, # N; None is any
     ) -> tuple[Tensor | None, Tensor | None]: # eta (B, K), cluster (N,)
         "What the clusters say; None for K = 1. Raises `ValueError` for features of another shape."
         if self.clusters is None: return None, None
-        if feat is not None: shaped(feat, "feat", n, self.clusters.centres.shape[1])
+        if feat is not None: shaped(feat, "feat", "N" if n is None else n, self.clusters.centres.shape[1])
         return self.clusters.shares(feat)
 
     def weigh_samples(self, bins: Tensor, weight: Tensor | None) -> Tensor | None: # (N,), (N,) or (N, 1) -> (N,)
@@ -204,7 +202,7 @@ class ReMSELoss(Part):
         return own if weight is None else vector(weight, "weight", len(bins)) * own
 
     def bins_of(self, y: Tensor) -> Tensor: # (N,) or (N, 1) -> (N,)
-        "Bin indices, without a check of the values and so without waiting for the device."
+        "Bin indices, -1 for none, without a check of the values and so without waiting for the device."
         return self.grid.index(vector(y, "target").detach(), check=False)
 
     @property
@@ -223,7 +221,8 @@ class ReMSELoss(Part):
         bins = self.bins_of(target)
         if self.noise.unit == "residual":
             weight = None if self.bin_weight is None else self.bin_weight[bins]
-            self.noise.gather(self.decode(pred.float()) - target, weight)
+            error = self.decode(pred.float()) - target
+            self.noise.gather(torch.where(bins < 0, 0, error), weight)
         if self.clusters is not None: self.clusters.gather(feat, bins)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric

@@ -129,7 +129,7 @@ class Clusters(Part):
     def gather(
         self,
         feat: Tensor, # (N, D)
-        bins: Tensor, # (N,) bin indices
+        bins: Tensor, # (N,) bin indices; -1 counts nowhere
     ) -> None:
         "Offer a batch to the epoch's sample."
         if not self.reservoir.seen: self.reservoir.start(self.seed, int(self.epochs)) # once an epoch
@@ -145,6 +145,7 @@ class Clusters(Part):
         feat, bins = (x.cpu() for x in self.reservoir.sample())
         if not len(feat): return
         seed, self.reservoir.seen = self.seed + int(self.epochs), 0
+        feat, bins = feat[bins >= 0], bins[bins >= 0]
         self.epochs += 1
         if len(feat) < self.k: return
         from sklearn.cluster import MiniBatchKMeans
