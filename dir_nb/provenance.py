@@ -31,7 +31,7 @@ def module_path(
     path = package.joinpath(*parts[1:])
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if len(parts) > 1 and p.is_file()), None)
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c106
+# %% ../nbs/lib/ground/08_provenance.ipynb #c008
 def public_names(
     package: Path, # the package's folder
 ) -> dict[str, dict[str, str]]: # package -> name -> module below it
@@ -52,7 +52,7 @@ def _used(tree: ast.AST, spaces: dict[str, str]) -> set[str]: # variable -> pack
     whole = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and n not in bases} & spaces.keys()
     return found | {f"{spaces[name]}.*" for name in whole}
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c110
+# %% ../nbs/lib/ground/08_provenance.ipynb #c009
 @lru_cache(maxsize=1024) # a pipeline asks for the same modules once per stage
 def imported_modules(
     source: str, # Python source
@@ -80,7 +80,7 @@ def imported_modules(
             elif last == "*" and p.startswith(f"{space}."): names |= {f"{p}.{module}" for module in table.values()}
     return frozenset(n for n in names if module_path(n, package))
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c109
+# %% ../nbs/lib/ground/08_provenance.ipynb #c011
 def import_closure(
     modules: Iterable[str], # dotted names to start from
     package: Path | None = None, # the package's folder
@@ -95,7 +95,7 @@ def import_closure(
         todo += imported_modules(path.read_text(encoding="utf-8"), name, package)
     return sorted(found)
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c012
+# %% ../nbs/lib/ground/08_provenance.ipynb #c014
 def _without_docstrings(tree: ast.AST) -> ast.AST:
     "The tree with every docstring removed, in place."
     for node in ast.walk(tree):
@@ -110,7 +110,7 @@ def code_digest(
     "A digest of what `source` does: comments, docstrings and layout do not count."
     return hashlib.sha256(ast.dump(_without_docstrings(ast.parse(source))).encode()).hexdigest()[:16]
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c015
+# %% ../nbs/lib/ground/08_provenance.ipynb #c017
 def notebook_source(
     path: Path | str, # an .ipynb file
 ) -> str: # the code cells one after another, magics left out
@@ -132,7 +132,7 @@ def code_digests(
     source |= {m: module_path(m, package).read_text(encoding="utf-8") for m in import_closure(reached, package)}
     return {m: code_digest(s) for m, s in source.items()}
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c018
+# %% ../nbs/lib/ground/08_provenance.ipynb #c020
 def module_of(
     path: str, # dotted path of a class, a function or a method: `package.module.Class.method`
 ) -> str: # dotted name of the module
@@ -160,7 +160,7 @@ def named_modules(
         if isinstance(at, (dict, list, tuple)): todo += at.values() if isinstance(at, dict) else at
     return sorted(found)
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c022
+# %% ../nbs/lib/ground/08_provenance.ipynb #c024
 def file_digest(
     *paths: Path | str, # files, in the order that counts
 ) -> str: # 64 hex digits
@@ -184,5 +184,5 @@ def data_digest(
     files = [p for p in sorted(Path(prepared).glob("*")) if p.suffix in (".json", ".npy", ".txt") and p.name != "report.txt"]
     return _data_digest(tuple((p, p.stat().st_mtime_ns, p.stat().st_size) for p in files)) if files else None
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c025
+# %% ../nbs/lib/ground/08_provenance.ipynb #c027
 NUMERICS = 1 # raise it when a stored golden run changes (tests/slice/golden.json)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['default_workers', 'joblib_backend', 'in_parallel', 'summarise', 'is_kept', 'run_methods', 'run_method', 'run_dataset']
 
-# %% ../nbs/lib/train/77_seeds.ipynb #c002
+# %% ../nbs/lib/train/77_seeds.ipynb #c003
 import os, shutil, time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .conf import load_conf
 from .paths import atomic_path, project_root, read_json, write_json
 
-# %% ../nbs/lib/train/77_seeds.ipynb #c005
+# %% ../nbs/lib/train/77_seeds.ipynb #c006
 def default_workers(n: int) -> int: # processes
     "`DIR_NB_WORKERS`, else one per core, and no more than there is work."
     return max(1, min(n, int(os.environ.get("DIR_NB_WORKERS", 0)) or os.cpu_count() or 1))

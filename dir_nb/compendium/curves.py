@@ -6,7 +6,7 @@
 __all__ = ['run_folders', 'group_bins', 'error_table', 'cosine_to', 'similarity_table', 'read_stats', 'trace_table', 'gap_table',
            'norm_curves', 'phase_curves', 'order_summary']
 
-# %% ../../nbs/compendium/15_curves.ipynb #c002
+# %% ../../nbs/compendium/15_curves.ipynb #c003
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pandas as pd
 from .collect import read_bins, t_interval
 from ..paths import project_root
 
-# %% ../../nbs/compendium/15_curves.ipynb #c005
+# %% ../../nbs/compendium/15_curves.ipynb #c006
 def run_folders(
     root: Path | str | None, # project; found from the working folder if None
     dataset: str, # id
@@ -28,7 +28,7 @@ def run_folders(
     if not folders: raise ValueError(f"no runs of {method!r} on {dataset!r}: train it")
     return folders
 
-# %% ../../nbs/compendium/15_curves.ipynb #c008
+# %% ../../nbs/compendium/15_curves.ipynb #c009
 def group_bins(
     bins: pd.DataFrame, # dataset, method, seed, bin, value, train_count, n, mae: one data set
     points: int = 16, # at most so many groups
@@ -45,7 +45,7 @@ def group_bins(
     g = g[g.n > 0]
     return g.assign(mae=g.error / g.n, width=g.held * step).drop(columns=["error", "held"])
 
-# %% ../../nbs/compendium/15_curves.ipynb #c011
+# %% ../../nbs/compendium/15_curves.ipynb #c012
 def error_table(
     bins: pd.DataFrame, # results/bins.csv
     titles: Mapping[str, tuple[str, str]] | None = None, # data set -> title and units
@@ -63,7 +63,7 @@ def error_table(
     key = lambda c: c.map(place[c.name]) if c.name in place else c
     return pd.DataFrame(rows).sort_values(["dataset", "method", "group"], key=key, ignore_index=True)
 
-# %% ../../nbs/compendium/15_curves.ipynb #c015
+# %% ../../nbs/compendium/15_curves.ipynb #c016
 def cosine_to(
     x: np.ndarray, # (B, D), one vector per bin
     anchor: int, # bin
@@ -109,7 +109,7 @@ def read_stats(
     dataset, method, seed = folder.parts[-3:]
     return stats | {"bins": read_bins(folder, {"dataset": dataset, "method": method, "seed": int(seed[1:])})}
 
-# %% ../../nbs/compendium/15_curves.ipynb #c020
+# %% ../../nbs/compendium/15_curves.ipynb #c021
 def trace_table(
     dataset: str, # id
     methods: Sequence[str] = ("irda", "meta_irda"), # with traces
@@ -138,7 +138,7 @@ def trace_table(
                 rows.append({**about, "epoch": epoch + 1, "mean": mean, "half_width": half, "seeds": seeds})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/15_curves.ipynb #c024
+# %% ../../nbs/compendium/15_curves.ipynb #c025
 def gap_table(
     table: pd.DataFrame, # of `surrogate_table`, with ratio 0
 ) -> pd.DataFrame: # the same rows with ratio above 0, and added, gap, gap_error
@@ -154,7 +154,7 @@ def gap_table(
     t["gap_error"] = (t.added / true.added.to_numpy() ** 2 * true.standard_error.to_numpy()).abs()
     return t.reset_index(drop=True)
 
-# %% ../../nbs/compendium/15_curves.ipynb #c028
+# %% ../../nbs/compendium/15_curves.ipynb #c029
 def norm_curves(
     tables: pd.DataFrame, # of `dir_nb.compendium.label_norms.norm_table`, many runs
 ) -> pd.DataFrame: # dataset, method, bin, value, region, norm, norm_half, train_mae, seeds
@@ -167,7 +167,7 @@ def norm_curves(
         rows.append(about | {"norm": mean, "norm_half": half, "train_mae": g.train_mae.mean(), "seeds": n})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/15_curves.ipynb #c032
+# %% ../../nbs/compendium/15_curves.ipynb #c033
 def phase_curves(
     tables: pd.DataFrame, # of `dir_nb.compendium.label_norms.phase_table`, many runs
 ) -> pd.DataFrame: # dataset, method, bin, step, value, region, norm, norm_half, seeds
@@ -181,7 +181,7 @@ def phase_curves(
         rows.append(about | {"norm": mean, "norm_half": half, "seeds": n})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/15_curves.ipynb #c036
+# %% ../../nbs/compendium/15_curves.ipynb #c037
 def order_summary(
     orders: pd.DataFrame, # of `dir_nb.compendium.label_norms.order_table`
 ) -> pd.DataFrame: # dataset, method, region, measure, mean, half_width, seeds

@@ -6,7 +6,7 @@
 __all__ = ['difference_table', 'paired_difference', 'variant_table', 'sensitivity_table', 'arrow_table', 'interval_p', 'Estimate',
            'mean_over_sets', 'percent', 'Effect', 'paired_effect', 'best_of']
 
-# %% ../../nbs/compendium/14_effects.ipynb #c002
+# %% ../../nbs/compendium/14_effects.ipynb #c003
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from scipy import stats
 from .collect import REGIONS, t_interval
 from .study import TABLE2_MEASURES
 
-# %% ../../nbs/compendium/14_effects.ipynb #c005
+# %% ../../nbs/compendium/14_effects.ipynb #c006
 def difference_table(
     runs: pd.DataFrame, # results/runs.csv
     pairs: Sequence[tuple[str, str]], # (method, its control)
@@ -51,7 +51,7 @@ def paired_difference(
     p = 1. if equal else float(stats.ttest_rel(mine[both], base[both]).pvalue)
     return {"percent": mean, "half_width": half, "seeds": seeds, "p": p}
 
-# %% ../../nbs/compendium/14_effects.ipynb #c011
+# %% ../../nbs/compendium/14_effects.ipynb #c012
 def variant_table(
     study: pd.DataFrame, # of `run_study`
     control: str | Mapping[str, str], # the variant that the others are compared with; or variant -> its own
@@ -67,7 +67,7 @@ def variant_table(
     about = study.drop_duplicates("method").set_index("method")
     return table.assign(label=table.method.map(about.title), group=table.method.map(about.group))
 
-# %% ../../nbs/compendium/14_effects.ipynb #c015
+# %% ../../nbs/compendium/14_effects.ipynb #c016
 def sensitivity_table(
     study: pd.DataFrame, # of `run_study` with a grid of two settings
     metric: str = "mae",
@@ -92,7 +92,7 @@ def sensitivity_table(
                          "half_width": half, "tied": bool(at == best or mean - half <= 0)})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/14_effects.ipynb #c019
+# %% ../../nbs/compendium/14_effects.ipynb #c020
 def arrow_table(
     study: pd.DataFrame, # of `run_study`, kind table2
     control: str, # the variant without penalty
@@ -119,7 +119,7 @@ def arrow_table(
                 rows.append({**about, "column": column, **r.to_dict(), "seeds": len(both), "printed": printed})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/14_effects.ipynb #c023
+# %% ../../nbs/compendium/14_effects.ipynb #c024
 def interval_p(
     mean: float,
     half_width: float, # of the 95 % t-interval
@@ -130,7 +130,7 @@ def interval_p(
     if half_width == 0: return float(mean == at)
     return float(2 * stats.t.sf(abs(mean - at) / half_width * stats.t.ppf(.975, n - 1), n - 1))
 
-# %% ../../nbs/compendium/14_effects.ipynb #c026
+# %% ../../nbs/compendium/14_effects.ipynb #c027
 @dataclass(frozen=True)
 class Estimate:
     "A mean with its standard error and degrees of freedom."
@@ -168,7 +168,7 @@ def mean_over_sets(
     df = float(total ** 2 / (variance ** 2 / (n - 1)).sum()) if total > 0 else float(n.sum() - len(n))
     return Estimate(float(np.mean([v.mean() for v in values.values()])), float(np.sqrt(total)) / len(n), df)
 
-# %% ../../nbs/compendium/14_effects.ipynb #c033
+# %% ../../nbs/compendium/14_effects.ipynb #c034
 def percent(
     log_ratio: float,
 ) -> float: # per cent
@@ -216,7 +216,7 @@ def paired_effect(
     by = {k: percent(v.mean()) for k, v in sets.items()}
     return Effect(mean_over_sets(sets), by, min(map(len, sets.values()), default=0))
 
-# %% ../../nbs/compendium/14_effects.ipynb #c037
+# %% ../../nbs/compendium/14_effects.ipynb #c038
 def best_of(
     runs: pd.DataFrame, # as above
     methods: Sequence[str], # candidates

@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'SLIP', 'QUOTED', 'CAPTION', 'read_slip', 'read_errata', 'Checks', 'errata_table', 'paper_column',
            'quoted_percentages', 'implicit_order', 'shares_misfit', 'errata_frame', 'errata_figure', 'write_errata']
 
-# %% ../../nbs/compendium/13_errata.ipynb #c002
+# %% ../../nbs/compendium/13_errata.ipynb #c003
 import json
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from .prose import prose_figure, prose_latex, prose_markdown, write_prose
 from .tables import HIGHER_IS_BETTER, IMPLICIT, paper_numbers
 from ..paths import project_root
 
-# %% ../../nbs/compendium/13_errata.ipynb #c005
+# %% ../../nbs/compendium/13_errata.ipynb #c006
 KINDS = ("formula", "statement", "number", "reference")
 SLIP = re.compile(r"### (?P<title>.+)\n\*(?P<place>.+) · (?P<kind>\w+)\*(?P<symbol> †)?\n\n"
                   r"- \*\*Printed:\*\* (?P<printed>.+)\n- \*\*Right:\*\* (?P<right>.+)\n- \*\*Why:\*\* (?P<why>.+)")
@@ -49,7 +49,7 @@ def read_errata(
     found = [read_slip("".join(c["source"])) for c in cells if c["cell_type"] == "markdown"]
     return [s for s in found if s]
 
-# %% ../../nbs/compendium/13_errata.ipynb #c009
+# %% ../../nbs/compendium/13_errata.ipynb #c010
 @dataclass
 class Checks:
     "What the checks of the errata measured, by title."
@@ -79,7 +79,7 @@ def errata_table(
              "holds": found[s["title"]][0]} for i, s in enumerate(slips, 1)]
     return pd.DataFrame(rows)
 
-# %% ../../nbs/compendium/13_errata.ipynb #c013
+# %% ../../nbs/compendium/13_errata.ipynb #c014
 QUOTED = ( # place, printed %, table, metric, region, method, compared with
     ("4.4.1", 38., 3, "mae", "few", "meta_irda", "l1"), ("4.4.1", 20., 3, "mae", "few", "meta_irda", "sota"),
     ("4.4.2", 29.25, 5, "rmse", "all", "meta_irda", "l1"), ("4.4.2", 15.3, 5, "rmse", "all", "sota", "l1"),
@@ -125,7 +125,7 @@ def implicit_order(
                 rows.append((t, metric, region, order[0], order[1], tuple(order[:2]) == ("meta_irda", "irda")))
     return pd.DataFrame(rows, columns=["table", "metric", "region", "first", "second", "holds"])
 
-# %% ../../nbs/compendium/13_errata.ipynb #c017
+# %% ../../nbs/compendium/13_errata.ipynb #c018
 def shares_misfit(
     c: pd.DataFrame, # methods x regions, target units
     half: float = .005, # of the last printed digit
@@ -138,7 +138,7 @@ def shares_misfit(
     fit = linprog([0, 0, 0, 1], A_ub=rows, b_ub=limits, A_eq=[[1, 1, 1, 0]], b_eq=[1], bounds=[(0, None)] * 4)
     return float(fit.fun)
 
-# %% ../../nbs/compendium/13_errata.ipynb #c022
+# %% ../../nbs/compendium/13_errata.ipynb #c023
 CAPTION = (
     "Errata of the IRDA paper (Zhu and Wu) and (places with an F) of that on Frobenius norms, read in a text "
     "conversion. Every entry's check is run; what it measured is shown. † rests on one symbol or mark: the conversion "

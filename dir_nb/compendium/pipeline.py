@@ -6,7 +6,7 @@
 __all__ = ['Stage', 'stages', 'write_sources', 'Artefact', 'artefacts', 'artefact_index', 'notebook_parameters', 'run_notebook',
            'render_readme']
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c002
+# %% ../../nbs/compendium/06_pipeline.ipynb #c003
 import ast, json, os, re, sys, tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..conf import flat_dataset, load_conf, read_yaml
 from ..paths import atomic_path, project_root, write_json, write_text
 from ..provenance import code_digest, code_digests, imported_modules, named_modules, notebook_source, package_dir
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c005
+# %% ../../nbs/compendium/06_pipeline.ipynb #c006
 @dataclass
 class Stage:
     "One stage of `dvc.yaml`, after the rows of its table and all `${...}` are filled in."
@@ -61,7 +61,7 @@ def stages(
             found.append(Stage(f"{name}@{key}", _fill(spec["do"], values | {"item": item, "key": key})))
     return found
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c007
+# %% ../../nbs/compendium/06_pipeline.ipynb #c008
 def _reached(name: str, conf: dict) -> tuple[list[str], dict]: # modules, settings
     "What a notebook of the pipeline reads beside what it imports: modules that settings name, and settings."
     datasets, methods = ({k: conf[kind][k] for k in conf["grid"][kind]} for kind in ("datasets", "methods"))
@@ -88,7 +88,7 @@ def write_sources(
             write_json(out / f"{Path(path).stem}.json", {"notebook": code_digest(source), "code": code_digests({*imported_modules(source), *modules}), "settings": settings})
         return sorted(f"sources/{p.name}" for p in out.iterdir())
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c009
+# %% ../../nbs/compendium/06_pipeline.ipynb #c010
 @dataclass(frozen=True)
 class Artefact:
     "A figure or table of the compendium."
@@ -124,7 +124,7 @@ def artefact_index(
         rows.append(f"| {a.stem} ({links}) | {a.desc} | {a.paper or '(ours)'} | `{a.stage}` |")
     return "\n".join(rows) + "\n"
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c012
+# %% ../../nbs/compendium/06_pipeline.ipynb #c014
 def notebook_parameters(
     path: Path | str, # a notebook with a cell tagged `parameters`
 ) -> dict: # name -> default
@@ -156,7 +156,7 @@ def run_notebook(
         papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr, config=ipc)
     return out
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c014
+# %% ../../nbs/compendium/06_pipeline.ipynb #c016
 def render_readme(
     root: Path | str | None = None, # the project
 ) -> Path: # README.md

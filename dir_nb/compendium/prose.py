@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['tex', 'prose_markdown', 'prose_latex', 'prose_figure', 'write_prose']
 
-# %% ../../nbs/compendium/12_prose.ipynb #c002
+# %% ../../nbs/compendium/12_prose.ipynb #c003
 import io
 import textwrap
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from PIL import Image
 from ..paths import atomic_path, project_root, write_text
 from .plots import style
 
-# %% ../../nbs/compendium/12_prose.ipynb #c005
+# %% ../../nbs/compendium/12_prose.ipynb #c006
 _SYMBOLS = {"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "varepsilon", "η": "eta", "λ": "lambda",
             "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "φ": "phi", "ℓ": "ell", "Σ": "Sigma", "Δ": "Delta",
             "→": "to", "↓": "downarrow", "≤": "le", "≥": "ge",
@@ -69,7 +69,7 @@ def prose_latex(
     lines += [" & ".join(tex(str(c)) for c in r) + r" \\" for r in frame.itertuples(index=False)]
     return "\n".join([*lines, r"\end{longtable}}"]) + "\n"
 
-# %% ../../nbs/compendium/12_prose.ipynb #c006
+# %% ../../nbs/compendium/12_prose.ipynb #c007
 def prose_figure(
     frame: pd.DataFrame, # strings; the first column is a number
     caption: str,
