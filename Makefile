@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab bench studies search env data export
+.PHONY: repro test lab bench studies search env data export contents
 .DEFAULT_GOAL := repro
 
 # The lock names every package, so that none waits for another: two installers side by side take half the time.
@@ -46,3 +46,6 @@ search: env data  ## the search for settings on validation splits (an hour on tw
 export: env  ## notebooks -> dir_nb/, then clean the notebooks
 	nbdev_export
 	nbdev_clean
+
+contents: env  ## CONTENTS.md, links between the notebooks, tables in docs/; after a notebook or a name is new
+	dir-nb pages
