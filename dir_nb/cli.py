@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'list_command', 'train', 'evaluate', 'study', 'artefacts', 'sources', 'notebook', 'readme',
-           'data_add', 'data_show', 'main']
+           'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
 
 # %% ../nbs/lib/front/89_cli.ipynb #c003
 import sys
@@ -119,6 +119,43 @@ def readme():
     "Render README.md from nbs/index.ipynb."
     from dir_nb.compendium.pipeline import render_readme
     typer.echo(render_readme())
+
+# %% ../nbs/lib/front/89_cli.ipynb #c021
+def _reported(state: dict[str, str], done: str, nothing: str) -> None:
+    "Say which results a command has dealt with."
+    from dir_nb.compendium.published import count_files
+    typer.echo(f"{count_files(state)} {done}" if state else nothing)
+
+@app.command()
+def verify(
+    short: Annotated[bool, typer.Option("--short", help="One line")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown")] = False,
+):
+    "Compare the numbers, claims and figures here with the published ones (the last commit)."
+    from dir_nb.compendium.published import SUMMARY, changed_files, identical_line
+    summary = project_root() / SUMMARY
+    if short and not changed_files() and summary.is_file(): # the usual case, without reading a table
+        typer.echo(identical_line(len(summary.read_text(encoding="utf-8").splitlines()) - 1))
+        return
+    from dir_nb.compendium.verify import report_markdown, report_tables, sentence, verify as compare, whole_verdict
+    findings = compare(older=not short)
+    if markdown: typer.echo(report_markdown(findings))
+    else:
+        for title, columns, rows in report_tables(findings) if not short else []: _table(title, columns, rows)
+        typer.echo(sentence(findings))
+    if whole_verdict(findings) == "differs": raise typer.Exit(1)
+
+@app.command()
+def restore():
+    "Put back the published results; those that stood here go to scratch/restored."
+    from dir_nb.compendium.published import restore as put_back
+    _reported(put_back(), "put back; what stood there is in scratch/restored", "nothing to put back: all is as published")
+
+@app.command()
+def publish():
+    "Stage the results that stand here (git add), and nothing else."
+    from dir_nb.compendium.published import publish as stage
+    _reported(stage(), "staged; `git commit` publishes", "nothing to publish: all is as published")
 
 # %% ../nbs/lib/front/89_cli.ipynb #c010
 @data_app.command("add")
