@@ -24,12 +24,8 @@ data: env
 	@test -d data/abalone_dir || dvc pull --quiet data.dvc
 
 repro: env data  ## every figure and table, from nothing or from where it stands
-<<<<<<< HEAD
 	@dvc repro
-=======
-	@dir-nb repro --jobs $(JOBS)
 	@dir-nb verify --short || true # on another processor numbers move: that is said, and is no failure
->>>>>>> verify
 
 test: env data  ## all tests, notebooks included
 	python -m pytest

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'list_command', 'train', 'evaluate', 'study', 'artefacts', 'sources', 'notebook', 'readme', 'pages',
-           'data_add', 'data_show', 'main']
+           'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
 
 # %% ../nbs/lib/front/89_cli.ipynb #c003
 import sys
@@ -127,6 +127,43 @@ def pages():
     write_pages(project_root())
 
 # %% ../nbs/lib/front/89_cli.ipynb #c010
+def _reported(state: dict[str, str], done: str, nothing: str) -> None:
+    "Say which results a command has dealt with."
+    from dir_nb.compendium.published import count_files
+    typer.echo(f"{count_files(state)} {done}" if state else nothing)
+
+@app.command()
+def verify(
+    short: Annotated[bool, typer.Option("--short", help="One line")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown")] = False,
+):
+    "Compare the numbers, claims and figures here with the published ones (the last commit)."
+    from dir_nb.compendium.published import SUMMARY, changed_files, identical_line
+    summary = project_root() / SUMMARY
+    if short and not changed_files() and summary.is_file(): # the usual case, without reading a table
+        typer.echo(identical_line(len(summary.read_text(encoding="utf-8").splitlines()) - 1))
+        return
+    from dir_nb.compendium.verify import report_markdown, report_tables, sentence, verify as compare, whole_verdict
+    findings = compare(older=not short)
+    if markdown: typer.echo(report_markdown(findings))
+    else:
+        for title, columns, rows in report_tables(findings) if not short else []: _table(title, columns, rows)
+        typer.echo(sentence(findings))
+    if whole_verdict(findings) == "differs": raise typer.Exit(1)
+
+@app.command()
+def restore():
+    "Put back the published results; those that stood here go to scratch/restored."
+    from dir_nb.compendium.published import restore as put_back
+    _reported(put_back(), "put back; what stood there is in scratch/restored", "nothing to put back: all is as published")
+
+@app.command()
+def publish():
+    "Stage the results that stand here (git add), and nothing else."
+    from dir_nb.compendium.published import publish as stage
+    _reported(stage(), "staged; `git commit` publishes", "nothing to publish: all is as published")
+
+# %% ../nbs/lib/front/89_cli.ipynb #c012
 @data_app.command("add")
 def data_add(
     name: Annotated[str, typer.Argument(help="Id of the new data set; ends in _dir")],
@@ -150,7 +187,7 @@ def data_show(name: Annotated[str, typer.Argument(help="Id of a prepared data se
     rows = prepared.summary()
     _table(f"{prepared.title} ({prepared.n} samples, {prepared.units})", list(rows[0]), [list(r.values()) for r in rows])
 
-# %% ../nbs/lib/front/89_cli.ipynb #c011
+# %% ../nbs/lib/front/89_cli.ipynb #c013
 def main():
     "Entry point: errors with a remedy are one line and exit status 1."
     import os
