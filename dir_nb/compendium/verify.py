@@ -47,9 +47,10 @@ def row_columns(
 
 def _cells(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     "The table with a name and a count as index, instead of the columns `keys`."
-    named = table[keys].map(lambda v: v if isinstance(v, str) else f"{v:g}")
-    name = named.agg(" ".join, axis=1) if keys and len(table) else pd.Series("", index=table.index)
-    return table.drop(columns=keys).set_index([name.rename("name"), name.groupby(name).cumcount().rename("count")])
+    words = [[v if isinstance(v, str) else f"{v:g}" for v in table[k].tolist()] for k in keys]
+    joined = [" ".join(w) for w in zip(*words)] if keys else [""] * len(table)
+    name = pd.Series(joined, index=table.index, name="name", dtype=object)
+    return table.drop(columns=keys).set_index([name, name.groupby(name).cumcount().rename("count")])
 
 def _bounds(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Low and high end of the interval of each cell, NaN without one."
