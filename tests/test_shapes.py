@@ -9,7 +9,7 @@ Every argument is given in every odd shape, once with sizes that are all equal, 
 import pytest
 import torch
 
-from dir_nb import checks
+from dir_nb import shapes
 from dir_nb.bins import BinGrid
 from dir_nb.compendium import surrogate as su
 from dir_nb.losses import balanced_mse as bm
@@ -116,8 +116,8 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
     balanced = {"values": grid.values, "counts": counts["counts"][1], "decoder": Decoder(), **none}
     gai = bm.GAILoss(*(t for _, t in mixture.values()), **balanced)
     return augmenting | {
-        "pair": (lambda **a: torch.stack(checks.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
-        "reduce_loss": (lambda **a: checks.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
+        "pair": (lambda **a: torch.stack(shapes.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
+        "reduce_loss": (lambda **a: shapes.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
         "target_std": (lambda **a: torch.tensor(target_std(**a)), counts | values),
         "Noise.setup": (lambda **a: Noise(2.0, unit="std").setup(**a).sigma, counts | values),
         "Noise.gather": (noise_after, {"error": ("sample", uniform(n)), "weight": sample["weight"]}),

@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import one_of, pair, vector
+from ..checks import one_of
+from ..shapes import pair, vector
 from .surrogate import printed, printed_logit
 from ..losses.irda import exact_logit, irda_loss
 from ..losses.remse import competitors

@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..checks import number, pair, per_bin, scalar, shaped, vector
+from ..checks import number
+from ..shapes import pair, per_bin, scalar, shaped, vector
 from ..fds import wfds_weights
 from ..losses.irda import Augmented, at_nodes, exact_logit, half_square, irda_loss
 from ..losses.remse import competitors, remse_loss

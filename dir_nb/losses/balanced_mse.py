@@ -12,7 +12,8 @@ import math, warnings
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_reduction, instance, number, pair, per_bin, reduce_loss, scalar, shaped
+from ..checks import instance, number
+from ..shapes import check_reduction, pair, per_bin, reduce_loss, scalar, shaped
 from .pointwise import loss_term
 from ..parts.decoder import Decoder
 from ..parts.noise import Noise

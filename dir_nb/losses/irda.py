@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import BinGrid
-from ..checks import instance, pair, reduce_loss, scalar, shaped, vector
+from ..checks import instance
+from ..shapes import pair, reduce_loss, scalar, shaped, vector
 from .remse import ReMSELoss, competitors, remse_loss
 from ..parts.augmentation import Augmentation, chosen
 from ..parts.balance import Balance

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..bins import BinGrid
-from ..checks import instance, number, one_of, per_bin, shaped, vector
+from ..checks import instance, number, one_of
+from ..shapes import per_bin, shaped, vector
 from ..fds import wfds_weights
 from ..feature_stats import Confusion, FeatureStats
 from .irda import Augmented, IRDALoss, exact, irda_loss

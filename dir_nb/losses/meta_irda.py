@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..bins import BinGrid, count_thirds
-from ..checks import number, one_of, per_bin, shaped, vector
+from ..checks import number, one_of
+from ..shapes import per_bin, shaped, vector
 from ..feature_stats import epoch_weight
 from .irda import EXACT_LIMIT, Augmented, IRDALoss
 from ..parts.augmentation import Augmentation

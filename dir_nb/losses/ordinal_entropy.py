@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import number, one_of, shaped, vector
+from ..checks import number, one_of
+from ..shapes import shaped, vector
 from ..parts.part import Part, Step
 
 # %% ../../nbs/lib/losses/26_losses.ordinal_entropy.ipynb #c006

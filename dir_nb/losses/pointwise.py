@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checks import check_reduction, number, one_of, pair, reduce_loss
+from ..checks import number, one_of
+from ..shapes import check_reduction, pair, reduce_loss
 from ..parts.part import Part, Step
 
 # %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c006

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import BinGrid
-from ..checks import check_reduction, instance, one_of, pair, per_bin, reduce_loss, scalar, shaped, vector
+from ..checks import instance, one_of
+from ..shapes import check_reduction, pair, per_bin, reduce_loss, scalar, shaped, vector
 from .pointwise import loss_term
 from ..parts.balance import Balance
 from ..parts.clusters import FORMS, Clusters

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import BinGrid, count_thirds
-from ..checks import number, one_of, per_bin, scalar, shaped, vector
+from ..checks import number, one_of
+from ..shapes import per_bin, scalar, shaped, vector
 from ..fds import wfds_weights
 from ..feature_stats import Confusion, FeatureStats
 from ..kernels import kernel_matrix, kernel_window

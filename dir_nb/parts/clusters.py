@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import number, one_of, shaped
+from ..checks import number, one_of
+from ..shapes import shaped
 from .part import Part
 
 # %% ../../nbs/lib/parts/14_parts.clusters.ipynb #c006

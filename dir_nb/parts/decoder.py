@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..checks import number, one_of, per_bin, scalar
+from ..checks import number, one_of
+from ..shapes import per_bin, scalar
 
 # %% ../../nbs/lib/parts/12_parts.decoder.ipynb #c006
 def posterior(

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import number, one_of, per_bin, vector
+from ..checks import number, one_of
+from ..shapes import per_bin, vector
 from .part import Part
 
 # %% ../../nbs/lib/parts/11_parts.noise.ipynb #c006
