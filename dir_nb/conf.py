@@ -91,7 +91,7 @@ KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys i
     "grid": ({"datasets", "methods", "seeds"}, set()),
     "search": ({"round", "draws", "metric", "datasets", "spaces"}, set()),
     "display": (set(), {"datasets", "methods"}),
-    "datasets": ({"modality", "bins", "model"}, {"display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train"}),
+    "datasets": ({"modality", "bins", "model"}, {"display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train", "recipe"}),
     "methods": (set(), {"display", "base", "parts", "set", "train"}),
     "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }

@@ -68,7 +68,7 @@ class BinWeights(Part):
         counts: Tensor, # (B,) training samples per bin
         scheme: str = "sqrt_inv", # 'sqrt_inv' | 'inverse'
         window: tuple | None = None, # (kind, size, sigma) of `kernel_window`, such as ("gaussian", 5, 2.0); None: weights without LDS
-        clip: tuple[float, float] | None = (5., 1000.), # of the counts, for 'inverse' only
+        clip: tuple[float, float] | None = None, # of the counts, for 'inverse' only; (5, 1000) on ages in the public code
         boundary: str = "zero", # what lies beyond the border bins
     ):
         super().__init__()

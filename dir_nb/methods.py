@@ -42,15 +42,17 @@ def build(
     spec: Any, # a mapping with `class` or `function`, or a plain value
     given: dict[str, Any], # of `given_by`
     where: str = "part", # how errors call it
+    recipe: dict[str, dict] | None = None, # class name -> arguments that belong to the data set
 ) -> Any:
     "What an entry describes, with all parts in it; raises `ValueError` naming an argument that does not exist."
-    if isinstance(spec, list): return tuple(build(v, given, where) for v in spec)
+    if isinstance(spec, list): return tuple(build(v, given, where, recipe) for v in spec)
     if not isinstance(spec, dict): return spec
     if "function" in spec: return load_named(spec["function"])
-    if "class" not in spec: return {k: build(v, given, f"{where}.{k}") for k, v in spec.items()}
+    if "class" not in spec: return {k: build(v, given, f"{where}.{k}", recipe) for k, v in spec.items()}
     make = load_named(spec["class"])
     takes = inspect.signature(make).parameters
-    own = {k: build(v, given, f"{where}.{k}") for k, v in spec.items() if k != "class"}
+    stated = (recipe or {}).get(spec["class"].split(".")[-1], {}) | spec
+    own = {k: build(v, given, f"{where}.{k}", recipe) for k, v in stated.items() if k != "class"}
     for key in own:
         if key not in takes: raise ValueError(f"{where}: {spec['class']} has no argument {key!r}{suggest(key, takes)}")
     from_data = {k: v for k, v in given.items() if k in takes and k not in own}
@@ -62,12 +64,13 @@ def build_method(
     entry: dict, # a method's entry
     view: Any, # a seed's view of a data set
     dim: int, # feature dimension of the model
+    recipe: dict[str, dict] | None = None, # of the data set: class name -> arguments
 ) -> Method:
     "The parts that an entry names, joined; raises `ValueError` for what it cannot be made of."
     if not isinstance(entry.get("parts"), dict): raise ValueError("the entry has no parts: give `parts:` with a loss at least")
     named_modules(entry["parts"]) # all of them are there
     given = given_by(view, dim)
-    parts = {name: build(spec, given, name) for name, spec in entry["parts"].items()}
+    parts = {name: build(spec, given, name, recipe) for name, spec in entry["parts"].items()}
     for name, part in parts.items():
         if not isinstance(part, Part): raise ValueError(f"{name} is {type(part).__name__}, no part: give a class derived from dir_nb.parts.part.Part")
     return Method(parts)

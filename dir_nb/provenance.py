@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NUMERICS', 'package_dir', 'module_path', 'public_names', 'imported_modules', 'import_closure', 'code_digest',
-           'notebook_source', 'code_digests', 'module_of', 'named_modules', 'file_digest', 'data_digest']
+           'notebook_source', 'code_digests', 'module_of', 'named_paths', 'named_modules', 'recipe_for', 'file_digest',
+           'data_digest']
 
 # %% ../nbs/lib/ground/08_provenance.ipynb #c003
 import ast, hashlib, importlib.util, json
@@ -149,16 +150,30 @@ def module_of(
     if file and part in Path(file).read_text(encoding="utf-8"): return found # the package itself defines it
     raise ValueError(f"{path!r}: {found!r} has no module {part!r}; check the spelling")
 
-def named_modules(
+def named_paths(
     settings: Any, # a mapping or list of settings, nested
-) -> list[str]: # sorted dotted names
-    "The modules that settings name as `class`, `function` or `loader`; raises `ValueError` for one that is not there."
+) -> list[str]: # sorted dotted paths
+    "What settings name as `class`, `function` or `loader`."
     found, todo = set(), [settings]
     while todo:
         at = todo.pop()
-        if isinstance(at, dict): found |= {module_of(at[k]) for k in ("class", "function", "loader") if isinstance(at.get(k), str)}
+        if isinstance(at, dict): found |= {at[k] for k in ("class", "function", "loader") if isinstance(at.get(k), str)}
         if isinstance(at, (dict, list, tuple)): todo += at.values() if isinstance(at, dict) else at
     return sorted(found)
+
+def named_modules(
+    settings: Any, # a mapping or list of settings, nested
+) -> list[str]: # sorted dotted names
+    "The modules of what settings name; raises `ValueError` for one that is not there."
+    return sorted({module_of(path) for path in named_paths(settings)})
+
+def recipe_for(
+    settings: Any, # of a method's parts
+    recipe: dict[str, dict] | None, # of a data set: class name -> arguments
+) -> dict[str, dict]: # that part of the recipe that speaks of classes which the settings name
+    "What a data set says of a method."
+    names = {path.split(".")[-1] for path in named_paths(settings)}
+    return {name: args for name, args in (recipe or {}).items() if name in names}
 
 # %% ../nbs/lib/ground/08_provenance.ipynb #c024
 def file_digest(

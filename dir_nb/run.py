@@ -25,7 +25,7 @@ from .methods import build_method
 from .models.catalog import build_model, model_module
 from .checks import suggest
 from .paths import atomic_path, project_root, read_json, write_json, write_text
-from .provenance import code_digests, data_digest, named_modules
+from .provenance import code_digests, data_digest, named_modules, recipe_for
 from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict, seed_epoch, trace_arrays
 
 # %% ../nbs/lib/train/76_run.ipynb #c006
@@ -34,7 +34,7 @@ def run_config(
     dataset: str, # data set id
     method: str, # method id
     seed: int, # number of the split and of all randomness
-) -> dict: # plain values: {dataset, method, seed, model, entry: {parts}, train}
+) -> dict: # plain values: {dataset, method, seed, model, recipe, entry: {parts}, train}
     "Everything that shapes a run, in one dict; raises `ValueError` naming an unknown data set, method, module or setting."
     for kind, name in (("datasets", dataset), ("methods", method)):
         if name not in conf[kind]: raise ValueError(f"{name!r} is not among conf/{kind}{suggest(name, conf[kind])}")
@@ -44,7 +44,8 @@ def run_config(
     if "lr_factor" in train: train["lr"] = train.get("lr", TrainConfig.lr) * train.pop("lr_factor") # a method's, on any data set
     unknown = train.keys() - TrainConfig.__dataclass_fields__.keys()
     if unknown: raise ValueError(f"unknown train settings {sorted(unknown)}: there are {', '.join(TrainConfig.__dataclass_fields__)}")
-    return {"dataset": dataset, "method": method, "seed": seed, "model": data["model"], "entry": {"parts": entry["parts"]}, "train": train}
+    return {"dataset": dataset, "method": method, "seed": seed, "model": data["model"],
+            "recipe": recipe_for(entry["parts"], data.get("recipe")), "entry": {"parts": entry["parts"]}, "train": train}
 
 # %% ../nbs/lib/train/76_run.ipynb #c010
 LIBRARIES = ("torch", "numpy", "scikit-learn") # what computes, beside our own code
@@ -76,7 +77,7 @@ def make_trainer(
     model = build_model(config["model"], view.input_spec)
     model.init_head_bias(view.target_mean)
     train = {k: tuple(v) if isinstance(v, list) else v for k, v in config["train"].items()}
-    method = build_method(config["entry"], view, model.feat_dim)
+    method = build_method(config["entry"], view, model.feat_dim, config.get("recipe"))
     return Trainer(model, method, view, TrainConfig(**train), config["seed"], folder, key)
 
 # %% ../nbs/lib/train/76_run.ipynb #c015

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'NORM_STEPS', 'NORM_MEASURES', 'KINDS', 'study_variants',
            'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules', 'run_both_rules', 'phase_steps',
-           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings',
-           'study_differences', 'study_is_current', 'write_study', 'read_study']
+           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings', 'same_data',
+           'unchanged_runs', 'study_differences', 'study_is_current', 'write_study', 'read_study']
 
 # %% ../../nbs/compendium/04_study.ipynb #c003
 import copy, json
@@ -20,7 +20,7 @@ import pandas as pd
 from .collect import REGIONS, read_csv, write_tables
 from ..conf import load_conf, set_path
 from ..paths import project_root, read_json, write_json
-from ..provenance import NUMERICS, data_digest
+from ..provenance import NUMERICS, data_digest, recipe_for
 from .search import apply_setting, run_all, run_error, run_once
 from ..checks import suggest
 
@@ -152,7 +152,7 @@ def run_study(
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `default_workers`
 ) -> pd.DataFrame: # study, method (the variant), title, group, base (the method varied), setting (JSON), dataset, seed, region, metric, value, n
-    "Train every variant on every data set and seed of a study and measure, errors on the test split; raises `ValueError` for unknown ids and settings, and data that is not prepared."
+    "Train every variant on every data set and seed of a study and measure, errors on the test split, but for runs of which nothing changed; raises `ValueError` for unknown ids and settings, and data that is not prepared."
     from dir_nb.run import run_config
     root = Path(root or project_root())
     if lacking := lacking_data(study, root): raise ValueError(f"study {study!r} needs {', '.join(lacking)}, which is not prepared here: `dir-nb data add NAME FOLDER --link`, then `dvc repro prepare`")
@@ -161,9 +161,16 @@ def run_study(
     kind = conf["studies"][study].get("kind", "errors")
     if kind not in KINDS: raise ValueError(f"study {study!r} is of kind {kind!r}: choose one of {', '.join(KINDS)}")
     run, regions, names = KINDS[kind]
-    found = run_all(run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in keys], root, workers, study)
-    rows = []
-    for (v, d, s), m in zip(keys, found):
+    made, kept = root / "results" / "studies" / f"{study}.json", {}
+    if made.is_file() and (same := unchanged_runs(read_json(made), study_settings(study, root))):
+        old = read_study(study, root)
+        kept = {k: part.to_dict("records") for k, part in old.groupby(["method", "dataset", "seed"], sort=False) if k[:2] in same}
+    todo = [k for k in keys if k not in kept]
+    found = run_all(run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in todo], root, workers, study)
+    measured, rows = dict(zip(todo, found)), []
+    for v, d, s in keys:
+        if (v, d, s) in kept: rows += kept[v, d, s]; continue
+        m = measured[v, d, s]
         about = {"study": study, "method": v, "title": variants[v]["title"], "group": variants[v]["group"], "base": variants[v]["method"], "setting": json.dumps(variants[v]["told"], sort_keys=True),
                  "dataset": d, "seed": s}
         for r in regions or (() if "failed" in m else m):
@@ -195,13 +202,35 @@ def varied_entry(
 def study_settings(
     study: str, # id
     root: Path | str | None = None, # the project
-) -> dict: # {numerics, kind, seeds, variants: {id: entry}, datasets: {id: {model, train, data}}}
+) -> dict: # {numerics, kind, seeds, variants: {id: entry}, datasets: {id: {model, train, data, recipes: {variant: ...}}}}
     "What a study would be made with now; `data` is None where it is not here."
     root = Path(root or project_root())
     conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
-    data = {d: {k: conf["datasets"][d].get(k, {}) for k in ("model", "train")} | {"data": data_digest(root / "prepared" / d)} for d in datasets}
+    def of(d: str) -> dict: # what the data set decides
+        recipes = {v: recipe_for(e["parts"], conf["datasets"][d].get("recipe")) for v, e in entries.items()}
+        return {k: conf["datasets"][d].get(k, {}) for k in ("model", "train")} | {"data": data_digest(root / "prepared" / d), "recipes": {v: r for v, r in recipes.items() if r}}
+    data = {d: of(d) for d in datasets}
     return {"numerics": NUMERICS, "kind": conf["studies"][study].get("kind", "errors"), "seeds": seeds, "variants": entries, "datasets": data}
+
+def same_data(
+    then: dict, # of one data set in `study_settings`
+    now: dict, # the same, now
+) -> bool:
+    "Whether a data set is what it was, recipes apart; its arrays are compared where they were there both times."
+    left = ("recipes",) if then["data"] and now["data"] else ("recipes", "data")
+    return {k: v for k, v in then.items() if k not in left} == {k: v for k, v in now.items() if k not in left}
+
+def unchanged_runs(
+    then: dict, # of `study_settings`, when the study was made
+    now: dict, # the same, now
+) -> set[tuple[str, str]]: # variant, data set
+    "What a study that is made again need not train again: runs with the same code, kind, seeds, entry, data and recipe."
+    if any(then[k] != now[k] for k in ("numerics", "kind", "seeds")): return set()
+    same = {v for v, e in now["variants"].items() if then["variants"].get(v) == e}
+    data = [d for d in now["datasets"] if d in then["datasets"] and same_data(then["datasets"][d], now["datasets"][d])]
+    recipe = lambda settings, v, d: settings["datasets"][d]["recipes"].get(v)
+    return {(v, d) for v in same for d in data if recipe(then, v, d) == recipe(now, v, d)}
 
 def study_differences(
     study: str, # id
@@ -213,11 +242,15 @@ def study_differences(
     if not path.is_file(): return ["what it was made with is not known"]
     then = read_json(path)
     found = [f"{k} {then[k]}, now {now[k]}" for k in ("numerics", "kind", "seeds") if then[k] != now[k]]
-    for kind in ("variants", "datasets"):
+    for kind, alike in (("variants", dict.__eq__), ("datasets", same_data)):
         for name in sorted(then[kind].keys() | now[kind].keys()):
             old, new = then[kind].get(name), now[kind].get(name)
-            if old is not None and new is not None and None in (old.get("data"), new.get("data")): old, new = ({k: v for k, v in x.items() if k != "data"} for x in (old, new))
-            if old != new: found.append(f"{kind[:-1]} {name!r} {'is new' if old is None else 'is gone' if new is None else 'has changed'}")
+            state = "is new" if old is None else "is gone" if new is None else "" if alike(old, new) else "has changed"
+            if state: found.append(f"{kind[:-1]} {name!r} {state}")
+    for d in sorted(then["datasets"].keys() & now["datasets"].keys()):
+        old, new = (s["datasets"][d]["recipes"] for s in (then, now))
+        moved = [v for v in sorted(now["variants"]) if old.get(v) != new.get(v)]
+        if moved: found.append(f"recipe of {d!r} has changed for {', '.join(moved)}")
     return found
 
 def study_is_current(
