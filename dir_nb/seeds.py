@@ -49,7 +49,9 @@ def in_parallel(
     "Many calls side by side, begun in the order of the items."
     workers = workers or default_workers(len(items))
     jobs = (joblib.delayed(_numbered)(call, i, item) for i, item in enumerate(items))
-    found = joblib.Parallel(workers, backend=joblib_backend(workers), return_as="generator_unordered", pre_dispatch="all")(jobs)
+    backend = joblib_backend(workers)
+    given = "generator_unordered" if backend in ("loky", "sequential") else "list" # clusters' backends give all at the end
+    found = joblib.Parallel(workers, backend=backend, return_as=given, pre_dispatch="all")(jobs)
     yield from tqdm(found, total=len(items), desc=label, unit="run", disable=None if progress else True)
 
 def _numbered(call: Callable, i: int, item: tuple) -> tuple[int, Any]: return i, call(*item)
