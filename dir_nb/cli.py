@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'list_command', 'train', 'evaluate', 'study', 'artefacts', 'sources', 'notebook', 'readme', 'pages',
-           'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
+           'keep', 'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
 
 # %% ../nbs/lib/front/89_cli.ipynb #c003
 import sys
@@ -20,7 +20,8 @@ from .conf import flat_dataset, load_conf
 from .paths import project_root
 
 # %% ../nbs/lib/front/89_cli.ipynb #c005
-app = typer.Typer(help="Deep imbalanced regression: data sets, methods, and a reproducible compendium.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+_ABOUT = "Deep imbalanced regression: data sets, methods, and a reproducible compendium."
+app = typer.Typer(help=_ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Add, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -37,8 +38,10 @@ def list_command():
     conf = load_conf()
     titles = {kind: {k: d["title"] for k, d in conf["display"][kind].items()} for kind in ("datasets", "methods")}
     parts = lambda m: ", ".join(p["class"].split(".", 2)[-1] for p in m["parts"].values() if p)
-    _table("Data sets", ["id", "title", "modality", "model"], [[k, titles["datasets"][k], d["modality"], d["model"]["name"]] for k, d in conf["datasets"].items()])
-    _table("Methods", ["id", "title", "parts"], [[k, titles["methods"][k], parts(m)] for k, m in conf["methods"].items()])
+    rows = [[k, titles["datasets"][k], d["modality"], d["model"]["name"]] for k, d in conf["datasets"].items()]
+    _table("Data sets", ["id", "title", "modality", "model"], rows)
+    rows = [[k, titles["methods"][k], parts(m)] for k, m in conf["methods"].items()]
+    _table("Methods", ["id", "title", "parts"], rows)
 
 @app.command()
 def train(
@@ -66,7 +69,8 @@ def train(
 def _show(regions: dict, title: str) -> None:
     "Print metrics per region."
     keys = [k for k in ("n", "mae", "rmse", "gm", "bmae") if k in regions["all"]]
-    _table(title, ["region", *keys], [[r, *("-" if m[k] is None else f"{m[k]:.4g}" for k in keys)] for r, m in regions.items()])
+    shown = lambda x: "-" if x is None else f"{x:.4g}"
+    _table(title, ["region", *keys], [[r, *(shown(m[k]) for k in keys)] for r, m in regions.items()])
 
 # %% ../nbs/lib/front/89_cli.ipynb #c007
 @app.command()
@@ -81,12 +85,15 @@ def evaluate(
     _show(evaluate_run(dataset, method, seed, split), f"{method} on {dataset}, seed {seed}, {split}")
 
 @app.command()
-def study(names: Annotated[Optional[list[str]], typer.Argument(help="Study ids; all whose data is here if none are named")] = None):
-    "Run studies anew; what was measured before is not measured again. A study whose data is not here is left as it is."
+def study(names: Annotated[Optional[list[str]], typer.Argument(help="Study ids; none: all whose data is here")] = None):
+    "Run studies anew, less what was measured before. A study whose data is not here is left as it is."
     from dir_nb.compendium.pipeline import run_notebook
     from dir_nb.compendium.study import lacking_data
     for name in names or load_conf()["studies"]:
-        if lacking := lacking_data(name): typer.echo(f"{name}: left as it is, {', '.join(lacking)} is not prepared here (`dir-nb data add`, `dvc repro prepare`)"); continue
+        if lacking := lacking_data(name):
+            remedy = "(`dir-nb data add`, `dvc repro prepare`)"
+            typer.echo(f"{name}: left as it is, {', '.join(lacking)} is not prepared here {remedy}")
+            continue
         run_notebook("nbs/experiments/study.ipynb", {"study": name})
         typer.echo(f"{name}: results/studies/{name}.csv")
 
@@ -96,8 +103,9 @@ def artefacts(markdown: Annotated[bool, typer.Option("--markdown", help="As Mark
     from dir_nb.compendium.pipeline import artefact_index, artefacts as found
     root = project_root()
     if markdown: typer.echo(artefact_index()); return
-    state = {True: "made", False: "missing"}
-    _table("Artefacts", ["artefact", "shows", "stands for", "state"], [[a.stem, a.desc, a.paper or "(ours)", state[all((root / f).is_file() for f in a.files)]] for a in found()])
+    made = lambda a: all((root / f).is_file() for f in a.files)
+    rows = [[a.stem, a.desc, a.paper or "(ours)", "made" if made(a) else "missing"] for a in found()]
+    _table("Artefacts", ["artefact", "shows", "stands for", "state"], rows)
     typer.echo("in " + str(root / "figures"))
 
 # %% ../nbs/lib/front/89_cli.ipynb #c008
@@ -108,7 +116,10 @@ def sources():
     typer.echo(f"{len(write_sources())} files in sources/")
 
 @app.command(hidden=True)
-def notebook(path: str, given: Annotated[Optional[list[str]], typer.Argument(help="name=value, values as YAML")] = None):
+def notebook(
+    path: str,
+    given: Annotated[Optional[list[str]], typer.Argument(help="name=value, values as YAML")] = None,
+):
     "Run a notebook of the pipeline with parameters."
     from dir_nb.compendium.pipeline import run_notebook
     if bad := [g for g in given or [] if "=" not in g]: raise ValueError(f"parameters are name=value, not {bad[0]!r}")
@@ -125,6 +136,12 @@ def pages():
     "Write CONTENTS.md, the links between notebooks and the tables in docs/ anew."
     from dir_nb.compendium.readme import write_pages
     write_pages(project_root())
+
+@app.command(hidden=True)
+def keep(names: Annotated[Optional[list[str]], typer.Argument(help="Reports, without ending; none: all")] = None):
+    "Run reports with their default parameters and keep what they show in their notebooks."
+    from dir_nb.compendium.kept import keep_reports
+    for name in keep_reports(names): typer.echo(name)
 
 # %% ../nbs/lib/front/89_cli.ipynb #c010
 def _reported(state: dict[str, str], done: str, nothing: str) -> None:
@@ -155,7 +172,8 @@ def verify(
 def restore():
     "Put back the published results; those that stood here go to scratch/restored."
     from dir_nb.compendium.published import restore as put_back
-    _reported(put_back(), "put back; what stood there is in scratch/restored", "nothing to put back: all is as published")
+    done = "put back; what stood there is in scratch/restored"
+    _reported(put_back(), done, "nothing to put back: all is as published")
 
 @app.command()
 def publish():
@@ -168,7 +186,7 @@ def publish():
 def data_add(
     name: Annotated[str, typer.Argument(help="Id of the new data set; ends in _dir")],
     path: Annotated[Path, typer.Argument(help="The folder that holds the manifest and its files")],
-    config: Annotated[Optional[Path], typer.Option(help="YAML with manifest, modality, bins, shots, units, model, train; without it, what conf/datasets has")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="Its settings as YAML; without it, what conf/datasets has")] = None,
     link: Annotated[bool, typer.Option("--link", help="Link instead of copying")] = False,
 ):
     "Check a data set, put it under data/, record it in data.dvc and conf/."
@@ -184,8 +202,8 @@ def data_show(name: Annotated[str, typer.Argument(help="Id of a prepared data se
     "Splits, regions and histogram of a prepared data set."
     from dir_nb.data.core import open_prepared
     prepared = open_prepared(name)
-    rows = prepared.summary()
-    _table(f"{prepared.title} ({prepared.n} samples, {prepared.units})", list(rows[0]), [list(r.values()) for r in rows])
+    rows, title = prepared.summary(), f"{prepared.title} ({prepared.n} samples, {prepared.units})"
+    _table(title, list(rows[0]), [list(r.values()) for r in rows])
 
 # %% ../nbs/lib/front/89_cli.ipynb #c013
 def main():

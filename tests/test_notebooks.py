@@ -88,7 +88,7 @@ def test_report_shows_what_it_makes(path):
     """The figure, or the table, is seen in the notebook that makes it, and the kept outputs say nothing of the machine."""
     cells = json.loads(path.read_text())["cells"]
     outputs = [o.get("data", {}) for c in cells for o in c.get("outputs", [])]
-    assert any(k in o for o in outputs for k in ("image/png", "text/markdown", "text/html")), "run `python -m dir_nb.compendium.kept`"
+    assert any(k in o for o in outputs for k in ("image/png", "text/markdown", "text/html")), "run `dir-nb keep`"
     if path.stem.startswith("fig_"): assert any("image/png" in o for o in outputs)
     text = json.dumps([c.get("outputs", []) for c in cells])
     assert not any(part in text for part in ("/home/", "/root/", "/tmp/", "/usr/", "site-packages"))

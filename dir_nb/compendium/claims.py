@@ -8,8 +8,7 @@ __all__ = ['SMALLEST', 'LEVEL', 'SOTA', 'ORDERED', 'TESTS', 'PAPERS', 'CAPTION',
            'trace_vanishes', 'trace_falls', 'step_cost', 'narrower', 'lowest_of_grid', 'lowers', 'per_set',
            'above_zero', 'norms_ordered', 'order_breaks', 'disorder_costs', 'more_ordered', 'ordered_methods_fit',
            'few_above_many', 'helps_rare', 'lowest_inside', 'corners', 'Claim', 'claim_entry', 'read_claims',
-           'corrected', 'claims_table', 'claims_frame', 'claims_caption', 'claims_figure', 'write_claims',
-           'verdict_counts']
+           'corrected', 'claims_table', 'claims_frame', 'claims_caption', 'claims_figure', 'write_claims']
 
 # %% ../../nbs/compendium/20_claims.ipynb #c003
 import inspect
@@ -505,12 +504,3 @@ def write_claims(
     short = claims_frame(table, ("Place", "Claim", "Verdict", "Measured", "p"))
     latex = prose_latex(short, note, "tab:claims", (.11, .3, .12, .3, .07))
     return write_prose(stem, table, prose_markdown(frame, note), latex, claims_figure(table), root)
-
-def verdict_counts(
-    path: Path, # of `write_claims`, the .csv
-) -> str: # Markdown
-    "How many claims have which verdict, with their numbers in the ledger."
-    groups = read_csv(path).groupby("verdict").number.agg(["size", lambda n: ", ".join(map(str, n))])
-    rows = groups.sort_values("size", ascending=False, kind="stable").itertuples()
-    lines = [f"| {v} | {n} | {which} |" for v, n, which in rows]
-    return "\n".join(["| Verdict | Claims | Numbers |", "|:--|--:|:--|", *lines])

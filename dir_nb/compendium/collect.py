@@ -27,16 +27,16 @@ class RunProblems(ValueError):
 
 def planned(
     root: Path | str | None = None, # project; found from the working folder if None
-    datasets: str | Sequence[str] | None = None, # instead of the file's; a string holds ids separated by commas or spaces
+    datasets: str | Sequence[str] | None = None, # ids, also as one string, instead of the file's
     methods: str | Sequence[str] | None = None, # likewise
     seeds: str | Sequence[int] | None = None, # likewise
 ) -> dict[str, list[Any]]: # datasets, methods, seeds
     "What `conf/grid.yaml` plans. Raises `ValueError` for an unknown id."
     conf, split, found = load_conf(root), lambda x: x.replace(",", " ").split() if isinstance(x, str) else list(x), {}
     for key, given in (("datasets", datasets), ("methods", methods)):
-        found[key] = split(given or conf["grid"][key])
+        found[key], known = split(given or conf["grid"][key]), conf[key]
         for name in found[key]:
-            if name not in conf[key]: raise ValueError(f"{key[:-1]} {name!r} is not in conf/{key}{suggest(name, conf[key])}")
+            if name not in known: raise ValueError(f"{key[:-1]} {name!r} is not in conf/{key}{suggest(name, known)}")
     return found | {"seeds": [int(s) for s in split(conf["train"]["seeds"] if seeds is None else seeds)]}
 
 def dataset_titles(
@@ -49,14 +49,15 @@ def dataset_entry(
     dataset: str, # id
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> dict[str, Any]: # title, units, modality, metrics, paper and the rest
-    "A data set's settings, with the metrics to show and the paper's name for it filled in. Raises `ValueError` for an unknown id."
+    "A data set's settings and how it is shown, with defaults filled in. Raises `ValueError` for an unknown id."
     conf = load_conf(root)
     known = conf["datasets"]
     if dataset not in known: raise ValueError(f"dataset {dataset!r} is not in conf/datasets{suggest(dataset, known)}")
     entry = flat_dataset(known[dataset]) | conf["display"]["datasets"][dataset]
     dense = entry.get("modality") == "dense"
-    return {"title": dataset, "units": "target", "paper": None, "metrics": ["mae", "gm", *(["rmse", "delta1"] if dense else [])],
-            "counted": "pixels" if dense else "samples", **entry}
+    metrics = ["mae", "gm", "rmse", "delta1"] if dense else ["mae", "gm"]
+    counted = "pixels" if dense else "samples"
+    return {"title": dataset, "units": "target", "paper": None, "metrics": metrics, "counted": counted, **entry}
 
 def method_titles(
     root: Path | str | None = None, # project; found from the working folder if None
@@ -82,7 +83,8 @@ def read_metrics(
     found = read_json(Path(folder) / "metrics.json")
     for k, v in expect.items():
         if found.get(k) != v: raise ValueError(f"metrics.json says {k} {found.get(k)!r}, its folder {v!r}: run it again")
-    if lacking := [r for r in REGIONS if r not in found]: raise ValueError(f"metrics.json lacks the regions {lacking}: run it again")
+    lacking = [r for r in REGIONS if r not in found]
+    if lacking: raise ValueError(f"metrics.json lacks the regions {lacking}: run it again")
     return [{**expect, "region": r, "metric": m, "value": np.nan if v is None else float(v), "n": int(found[r]["n"])}
             for r in REGIONS for m, v in found[r].items() if m != "n"]
 
@@ -92,7 +94,8 @@ def read_bins(
 ) -> pd.DataFrame: # columns dataset, method, seed and `BIN_COLUMNS`
     "The errors per bin of a run; raises `ValueError` naming missing columns."
     bins = read_csv(Path(folder) / "bins.csv")
-    if lacking := [c for c in BIN_COLUMNS if c not in bins]: raise ValueError(f"bins.csv lacks the columns {lacking}: run it again")
+    lacking = [c for c in BIN_COLUMNS if c not in bins]
+    if lacking: raise ValueError(f"bins.csv lacks the columns {lacking}: run it again")
     return bins[BIN_COLUMNS].assign(**expect)[[*expect, *BIN_COLUMNS]]
 
 # %% ../../nbs/compendium/02_collect.ipynb #c010
@@ -100,12 +103,13 @@ def t_interval(
     values: Sequence[float] | np.ndarray, # one per seed; NaN where there is none
     level: float = 0.95, # of confidence
 ) -> tuple[float, float, int]: # mean, half-width, number of values
-    "Mean and half-width of its t-interval (Student 1908); half-width NaN for fewer than two values, mean NaN for none."
+    "Mean and half-width of its t-interval (Student 1908); NaN for what too few values leave open."
     from scipy import stats
     v = np.asarray(values, dtype=np.float64)
     v = v[~np.isnan(v)]
     if len(v) < 2: return (float(v[0]) if len(v) else np.nan), np.nan, len(v)
-    return float(v.mean()), float(stats.t.ppf((1 + level) / 2, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))), len(v)
+    half = stats.t.ppf((1 + level) / 2, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v))
+    return float(v.mean()), float(half), len(v)
 
 # %% ../../nbs/compendium/02_collect.ipynb #c014
 def _summary_row(
@@ -117,28 +121,35 @@ def _summary_row(
     mean, half, seeds = t_interval(mine)
     common = [s for s in mine.index if s in base.index]
     diff, diff_half, diff_seeds = t_interval(mine[common] - base[common])
-    return {"mean": mean, "half_width": half, "seeds": seeds, "n_min": int(group["n"].min()), "n_max": int(group["n"].max()),
+    return {"mean": mean, "half_width": half, "seeds": seeds,
+            "n_min": int(group["n"].min()), "n_max": int(group["n"].max()),
             "diff": diff, "diff_half_width": diff_half, "diff_seeds": diff_seeds}
 
 def summarise_runs(
     runs: pd.DataFrame, # dataset, method, seed, region, metric, value, n
     baseline: str = "l1", # the method all others are compared with: vanilla
-) -> pd.DataFrame: # dataset, method, region, metric, mean, half_width, seeds, n_min, n_max, diff, diff_half_width, diff_seeds
-    "Means over seeds with 95 % t-intervals, and paired differences to the baseline; NaN where there is nothing to average."
+) -> pd.DataFrame: # dataset, method, region, metric, and the columns of `_summary_row`
+    "Means over seeds with 95 % t-intervals, and paired differences to the baseline; NaN for no values."
     keys, rows = ["dataset", "method", "region", "metric"], []
-    base = {k: g.set_index("seed")["value"] for k, g in runs[runs.method == baseline].groupby(["dataset", "region", "metric"])}
+    plain = runs[runs.method == baseline].groupby(["dataset", "region", "metric"])
+    base = {k: g.set_index("seed")["value"] for k, g in plain}
     none = pd.Series(dtype=float)
     for key, group in runs.groupby(keys, sort=False):
         rows.append(dict(zip(keys, key)) | _summary_row(group, base.get((key[0], *key[2:]), none)))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/compendium/02_collect.ipynb #c016
-def _expected(root: Path, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int] | None) -> list[dict[str, Any]]:
-    "The runs there should be; with seeds None those found in the folders, at least one (seed 0) for each pair."
+def _expected(
+    root: Path, # the project
+    datasets: Sequence[str], methods: Sequence[str], # ids
+    seeds: Sequence[int] | None, # None: those found in the folders, at least one (seed 0) for each pair
+) -> list[dict[str, Any]]: # dataset, method, seed
+    "The runs that there should be."
     def found(d: str, m: str) -> list[int]:
         names = [p.name[1:] for p in (root / "runs" / d / m).glob("s*")]
         return sorted(int(s) for s in names if s.isdecimal()) or [0]
-    return [{"dataset": d, "method": m, "seed": int(s)} for d in datasets for m in methods for s in (found(d, m) if seeds is None else sorted(seeds))]
+    these = lambda d, m: found(d, m) if seeds is None else sorted(seeds)
+    return [{"dataset": d, "method": m, "seed": int(s)} for d in datasets for m in methods for s in these(d, m)]
 
 def _read_all(root: Path, expected: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Every expected run, or one error."
@@ -152,8 +163,9 @@ def _read_all(root: Path, expected: Sequence[Mapping[str, Any]]) -> tuple[pd.Dat
         try: rows += read_metrics(folder, e); tables.append(read_bins(folder, e))
         except (ValueError, KeyError, TypeError) as err: problems.append(f"{name} ({err})")
     if problems:
-        raise RunProblems(f"{len(problems)} of {len(expected)} runs are missing or unreadable: {'; '.join(problems)}. Train them, or leave them out "
-                          "of the data sets, methods and seeds to collect")
+        remedy = "Train them, or leave them out of the data sets, methods and seeds to collect"
+        found = f"{len(problems)} of {len(expected)} runs are missing or unreadable"
+        raise RunProblems(f"{found}: {'; '.join(problems)}. {remedy}")
     return pd.DataFrame(rows), pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/compendium/02_collect.ipynb #c017
@@ -164,7 +176,7 @@ def collect(
     seeds: Sequence[int] | None = None, # seeds every method must have; None: those there are
     baseline: str = "l1", # for paired differences
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]: # runs, bins, summary
-    "Read `runs/<dataset>/<method>/s<seed>/` into three tables. Raises `RunProblems` (a `ValueError`) naming every missing or unreadable run."
+    "Read `runs/<dataset>/<method>/s<seed>/` into three tables. Raises `RunProblems` naming all that are missing or wrong."
     if not datasets or not methods: raise ValueError("nothing to collect: name at least one data set and one method")
     runs, bins = _read_all(root := Path(root or project_root()), _expected(root, datasets, methods, seeds))
     return runs, bins, summarise_runs(runs, baseline)
@@ -173,7 +185,7 @@ def write_tables(
     folder: Path | str, # usually results/
     **tables: pd.DataFrame, # stem -> table
 ) -> list[Path]: # the files
-    "Write each table as `<stem>.csv` in one step; floats keep all their digits, so reading them back gives the same numbers."
+    "Write each table as `<stem>.csv` in one step; floats keep all their digits, to be read back the same."
     paths = []
     for stem, table in tables.items():
         with atomic_path(Path(folder) / f"{stem}.csv") as tmp: table.to_csv(tmp, index=False, lineterminator="\n")

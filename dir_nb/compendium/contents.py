@@ -105,7 +105,8 @@ def tested_in(
     texts = {path: text for path, text in _tests(Path(root)).items() if module.split(".")[-1] in text}
     found = {path: len(word.findall(text)) for path, text in texts.items()}
     found = {path: n for path, n in found.items() if n}
-    return max(found, key=lambda path: ("reference" in path, found[path]), default="") # numbers of public code before others
+    rank = lambda path: ("reference" in path, found[path]) # numbers of public code before others
+    return max(found, key=rank, default="")
 
 # %% ../../nbs/compendium/21_contents.ipynb #c014
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ def page_links(
     "Where a page's links and pictures lead, those to other sites and code left out."
     text = re.sub(r"```.*?```|`[^`\n]*`|\$[^$\n]*\$", "", page_text(path), flags=re.S)
     found = re.findall(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)|(?:src|href)=\"([^\"]+)\"", text)
-    return [unquote(link.split("#")[0]) for pair in found for link in pair if link and not re.match(r"[a-z]+:|#", link)]
+    here = [link for pair in found for link in pair if link and not re.match(r"[a-z]+:|#", link)]
+    return [unquote(link.split("#")[0]) for link in here]
 
 def lost_links(
     root: Path | str | None = None, # the project

@@ -34,30 +34,34 @@ def draw_settings(
     "Random settings without repetition (Bergstra & Bengio, 2012); raises `ValueError` for no draws or a path without values."
     from sklearn.model_selection import ParameterGrid, ParameterSampler
     if draws < 1: raise ValueError(f"draws={draws}: give 1 or more")
-    for path, values in [item for s in (space if isinstance(space, list) else [space]) for item in s.items()]:
-        if not isinstance(values, list) or not values: raise ValueError(f"search space of {path!r} is {values!r}: give a list of values")
-    if not space: return [{}]
     spaces = space if isinstance(space, list) else [space]
-    paths = {(i, k): path for i, s in enumerate(spaces) for k, path in enumerate(s)} # numbered, since scikit-learn sorts by name
+    for path, values in (item for s in spaces for item in s.items()):
+        if isinstance(values, list) and values: continue
+        raise ValueError(f"search space of {path!r} is {values!r}: give a list of values")
+    if not space: return [{}]
+    # numbered, since scikit-learn sorts by name
+    paths = {(i, k): path for i, s in enumerate(spaces) for k, path in enumerate(s)}
     numbered = [{(i, k): s[path] for k, path in enumerate(s)} for i, s in enumerate(spaces)]
     n = min(draws - 1, len(ParameterGrid(numbered)))
     drawn = ParameterSampler(numbered, n, random_state=seed) if n else ()
-    return [{}, *({paths[key]: value for key, value in sorted(s.items(), key=lambda kv: kv[0])} for s in drawn)]
+    return [{}, *({paths[key]: s[key] for key in sorted(s)} for s in drawn)]
 
 def apply_setting(
     config: dict, # of a run (`dir_nb.run.run_config`); not changed
     setting: dict, # path -> value
 ) -> dict: # of the run with the setting
-    "A run's configuration with other values; raises `ValueError` for a path into something that the entry does not have, or no training setting."
+    "A run's configuration with other values; raises `ValueError` for a path to nothing that is there."
     from dir_nb.train.core import TrainConfig
     out, known = copy.deepcopy(config), {f.name for f in fields(TrainConfig)}
-    for path, value in sorted(setting.items(), key=lambda kv: kv[0] == "lr_factor"): # the factor last: on a rate that the setting gives too
-        if path == "lr_factor": out["train"]["lr"] = out["train"].get("lr", 1e-3) * value; continue
+    for path, value in setting.items():
+        if path == "lr_factor": continue
         first, *_, last = path.split(".")
-        if first == "train":
-            if last not in known: raise ValueError(f"search path {path!r}: training has no setting {last!r}{suggest(last, known)}")
-            out["train"][last] = value; continue
-        set_path(out["entry"], path, value)
+        if first != "train": set_path(out["entry"], path, value); continue
+        if last not in known:
+            raise ValueError(f"search path {path!r}: training has no setting {last!r}{suggest(last, known)}")
+        out["train"][last] = value
+    if "lr_factor" in setting: # last: on a rate that the setting gives too
+        out["train"]["lr"] = out["train"].get("lr", 1e-3) * setting["lr_factor"]
     return out
 
 # %% ../../nbs/compendium/03_search.ipynb #c010
@@ -113,27 +117,33 @@ def run_all(
     return [found[i] for i in range(len(configs))]
 
 # %% ../../nbs/compendium/03_search.ipynb #c011
-METRICS = {"mae": ("all", "mae"), "bmae": ("all", "bmae"), "many": ("many", "mae"), "medium": ("medium", "mae"), "few": ("few", "mae")}
+METRICS = {"mae": ("all", "mae"), "bmae": ("all", "bmae"), # column -> region and metric
+           "many": ("many", "mae"), "medium": ("medium", "mae"), "few": ("few", "mae")}
 
 def search_method(
     method: str, # id
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `default_workers`
-) -> pd.DataFrame: # method, draw, setting (JSON), dataset, seed, the columns of METRICS (infinite where training failed)
-    "Try a method's settings on every data set and seed of the search; raises `ValueError` for a method without a space or data that is not prepared."
+) -> pd.DataFrame: # method, draw, setting (JSON), dataset, seed, columns of METRICS (infinite where training failed)
+    "Try a method's settings on every data set and seed of the search; raises `ValueError` for no space or no data."
     from dir_nb.run import run_config
     root = Path(root or project_root())
     conf = load_conf(root)
     search = conf["search"]
-    if method not in search["spaces"]: raise ValueError(f"{method!r} is not among the spaces of conf/search.yaml: give one, {{}} for nothing to tune")
-    if lacking := [d for d in search["datasets"] if not (root / "prepared" / d).is_dir()]:
-        raise ValueError(f"{', '.join(lacking)} is not prepared here: bring it (`dir-nb data add`, `make repro`), or take it out of the data sets of conf/search.yaml")
+    if method not in search["spaces"]:
+        raise ValueError(f"{method!r} has no space in conf/search.yaml: give one, {{}} for nothing to tune")
+    datasets = search["datasets"]
+    if lacking := [d for d in datasets if not (root / "prepared" / d).is_dir()]:
+        remedy = "bring it (`dir-nb data add`, `make repro`), or take it out of conf/search.yaml"
+        raise ValueError(f"{', '.join(lacking)} is not prepared here: {remedy}")
     settings = draw_settings(search["spaces"][method] or {}, search["draws"], search["round"])
-    keys = [(i, s, d, seed) for i, s in enumerate(settings) for d, how in search["datasets"].items() for seed in how["seeds"]]
-    fixed = {d: how.get("set", {}) for d, how in search["datasets"].items()} # of the data set, for all methods and settings
-    found = run_all(run_error, [apply_setting(run_config(conf, d, method, seed), fixed[d] | s) for _, s, d, seed in keys], root, workers, method)
-    rows = [{"method": method, "draw": i, "setting": json.dumps(s), "dataset": d, "seed": seed} |
-            {k: np.inf if "failed" in m else float(m[r][name]) for k, (r, name) in METRICS.items()} for (i, s, d, seed), m in zip(keys, found)]
+    keys = [(i, s, d, seed) for i, s in enumerate(settings) for d, how in datasets.items() for seed in how["seeds"]]
+    fixed = {d: how.get("set", {}) for d, how in datasets.items()} # of the data set, for all methods and settings
+    configs = [apply_setting(run_config(conf, d, method, seed), fixed[d] | s) for _, s, d, seed in keys]
+    rows = []
+    for (i, s, d, seed), m in zip(keys, run_all(run_error, configs, root, workers, method)):
+        errors = {k: np.inf if "failed" in m else float(m[r][name]) for k, (r, name) in METRICS.items()}
+        rows.append({"method": method, "draw": i, "setting": json.dumps(s), "dataset": d, "seed": seed} | errors)
     return pd.DataFrame(rows)
 
 def write_search(
@@ -151,7 +161,8 @@ def write_search(
     for name, content in (("entries", entry), ("spaces", drawn)):
         path = folder / f"{name}.json"
         known = (read_json(path) if path.is_file() else {}) | {method: content}
-        write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n") # not sorted: the order of a space's paths belongs to the draw
+        # not sorted: the order of a space's paths belongs to the draw
+        write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     return write_tables(folder, **{method: table})[0]
 
 # %% ../../nbs/compendium/03_search.ipynb #c013
