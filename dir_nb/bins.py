@@ -31,7 +31,8 @@ def _edges(
 ) -> Tensor: # (B+1,)
     "The edges of `grid`, each rounded once from its exact value."
     low, high, n = _decimal(grid.low), _decimal(grid.high), grid.n_bins
-    return torch.tensor([float(low + k * (high - low) / n) for k in range(n + 1)], dtype=torch.float64).to(device, dtype)
+    edges = [float(low + k * (high - low) / n) for k in range(n + 1)]
+    return torch.tensor(edges, dtype=torch.float64).to(device, dtype)
 
 def _first(x: Tensor) -> Tensor: # (n,) float32 -> float64
     "The smallest float64 that rounds to `x` or above."
@@ -81,8 +82,8 @@ def _check_targets(
         raise ValueError(f"targets are NaN or infinite: {_offenders(bad, y)}; drop or mask them before binning")
     limits = _limits(grid, y.device)
     if grid.outside == "error" and (bad := (y < limits[0]) | (y >= limits[-1])).any():
-        raise ValueError(f"targets lie outside the grid [{grid.low:g}, {grid.high:g}]: {_offenders(bad, y)}; widen the grid, or set "
-                         "outside='pool' to count them in the border bins")
+        found = f"targets lie outside the grid [{grid.low:g}, {grid.high:g}]: {_offenders(bad, y)}"
+        raise ValueError(f"{found}; widen the grid, or set outside='pool' to count them in the border bins")
 
 # %% ../nbs/lib/ground/02_bins.ipynb #c011
 def _index(
@@ -104,14 +105,14 @@ def _index(
 # %% ../nbs/lib/ground/02_bins.ipynb #c013
 @dataclass(frozen=True)
 class BinGrid:
-    "Equal bins over [low, high], index by np.histogram's rule or NYUD2-DIR's, as in DIR (Yang et al. 2021). `ValueError` for a bad grid."
+    "Equal bins over [low, high], by np.histogram's rule or NYUD2-DIR's (Yang et al. 2021). `ValueError` if bad."
     low: float # left edge of the first bin, target units
     high: float # right edge of the last bin, target units
     width: float # of a bin, target units; a whole number of bins must fit
     value: Literal["left", "centre"] = "centre" # which number stands for a bin: 'left' for integer targets such as ages
-    rule: Literal["edges", "floor"] = "edges" # how a target finds its bin; 'floor' (NYUD2-DIR) is evaluated in float32 always
+    rule: Literal["edges", "floor"] = "edges" # how a target finds its bin; 'floor' (NYUD2-DIR) is always in float32
     precision: Literal["float64", "float32"] = "float64" # of the comparison; 'float32' for STS-B-DIR
-    outside: Literal["error", "pool"] = "error" # targets outside [low, high]: refuse them, or count them in the border bins
+    outside: Literal["error", "pool"] = "error" # targets outside [low, high]: refused, or counted in border bins
 
     def __post_init__(self):
         for k in ("low", "high", "width"): object.__setattr__(self, k, float(getattr(self, k)))
@@ -135,15 +136,15 @@ class BinGrid:
 
     def index(self,
         target: Tensor | np.ndarray | Sequence[float], # any shape, target units
-        check: bool = True, # False in a training step: no check, no synchronisation; NaN and what the grid refuses get -1
+        check: bool = True, # False in a training step: no check, no waiting; NaN and what the grid refuses get -1
     ) -> Tensor: # int64, same shape
-        "Bin of each target, by np.histogram's rule. `ValueError` if any is NaN, infinite or outside, or if there are none."
+        "Bin of each target by np.histogram's rule. `ValueError` for none, and for any NaN, infinite or outside."
         return _index(self, target, check, self.outside == "pool")
 
     def nearest(self,
         pred: Tensor | np.ndarray | Sequence[float], # any shape, target units
     ) -> Tensor: # int64, same shape
-        "Bin of each prediction: outside the grid it is the border bin, for NaN and infinities -1. Does not wait for the device."
+        "Bin of each prediction: the border bin outside the grid, -1 for NaN and infinities. No wait for the device."
         return _index(self, pred, False, True)
 
     def counts(self,
@@ -161,24 +162,31 @@ class BinGrid:
         "The inverse of `to_dict`; `ValueError` for a missing or unknown field."
         known = [f.name for f in dataclasses.fields(cls)]
         if bad := sorted(set(d) - set(known)): raise ValueError(f"unknown grid fields {bad}: known are {known}")
-        if miss := [k for k in ("low", "high", "width") if k not in d]: raise ValueError(f"a grid needs {miss}: add them")
+        miss = [k for k in ("low", "high", "width") if k not in d]
+        if miss: raise ValueError(f"a grid needs {miss}: add them")
         return cls(**d)
 
 # %% ../nbs/lib/ground/02_bins.ipynb #c014
 def _check_grid(grid: BinGrid) -> None:
     "Raises `ValueError` for a grid that cannot be, naming the field."
-    options = {"value": ("left", "centre"), "rule": ("edges", "floor"), "precision": ("float64", "float32"), "outside": ("error", "pool")}
+    options = {"value": ("left", "centre"), "rule": ("edges", "floor")}
+    options |= {"precision": ("float64", "float32"), "outside": ("error", "pool")}
     for k, allowed in options.items():
-        if getattr(grid, k) not in allowed: raise ValueError(f"BinGrid {k}={getattr(grid, k)!r}: use one of {list(allowed)}")
+        given = getattr(grid, k)
+        if given not in allowed: raise ValueError(f"BinGrid {k}={given!r}: use one of {list(allowed)}")
     low, high, width = grid.low, grid.high, grid.width
-    if not all(map(math.isfinite, (low, high, width))): raise ValueError(f"BinGrid({low}, {high}, {width}): give finite numbers")
+    if not all(map(math.isfinite, (low, high, width))):
+        raise ValueError(f"BinGrid({low}, {high}, {width}): give finite numbers")
     if width <= 0: raise ValueError(f"BinGrid width={width:g}: give a width above zero")
     if high <= low: raise ValueError(f"BinGrid low={low:g}, high={high:g}: high must be above low")
     n = (_decimal(high) - _decimal(low)) / _decimal(width)
     if round(n) < 1 or abs(n - round(n)) > 1e-6 * n:
-        raise ValueError(f"{float(n):g} bins of width {width:g} fit in [{low:g}, {high:g}]: choose them so that it is a whole number")
+        fit = f"{float(n):g} bins of width {width:g} fit in [{low:g}, {high:g}]"
+        raise ValueError(f"{fit}: choose them so that it is a whole number")
     if not (_limits(grid, None).diff() > 0).all():
-        raise ValueError(f"bins of width {width:g} vanish in {grid.precision} near {max(abs(low), abs(high)):g}: use wider bins or float64")
+        largest = max(abs(low), abs(high))
+        small = f"bins of width {width:g} vanish in {grid.precision} near {largest:g}"
+        raise ValueError(f"{small}: use wider bins or float64")
 
 # %% ../nbs/lib/ground/02_bins.ipynb #c019b
 def at_bins(
@@ -191,12 +199,14 @@ def at_bins(
 # %% ../nbs/lib/ground/02_bins.ipynb #c021
 @dataclass(frozen=True, eq=False)
 class ShotRegions:
-    "Which shot region every bin belongs to; Zhu and Wu (2024), section 4.3.2, after Yang et al. (2021). Built by `by_count` or `by_list`."
+    "Shot region of every bin, `by_count` or `by_list`; Zhu and Wu (2024), section 4.3.2, after Yang et al. (2021)."
     region: Tensor # (B,) int64: 0 many, 1 medium, 2 few
     names: ClassVar[tuple[str, ...]] = ("many", "medium", "few")
 
     def __eq__(self, other) -> bool: return isinstance(other, ShotRegions) and torch.equal(self.region, other.region)
-    def __repr__(self) -> str: return f"ShotRegions({', '.join(f'{n} {int(self.mask(n).sum())}' for n in self.names)} bins)"
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{n} {int(self.mask(n).sum())}" for n in self.names)
+        return f"ShotRegions({sizes} bins)"
 
     @classmethod
     def by_count(cls,
@@ -204,10 +214,12 @@ class ShotRegions:
         many: int = 100, # more than this: many
         few: int = 20, # fewer than this: few; a bin without samples is few
     ) -> "ShotRegions":
-        "Regions by training count. `ValueError` unless few <= many + 1 and the counts are a non-empty vector of non-negative numbers."
+        "Regions by training count. `ValueError` unless few <= many + 1, and for counts that are negative or no vector."
         n = _as_tensor(counts)
-        if n.ndim != 1 or n.numel() == 0: raise ValueError(f"counts have shape {tuple(n.shape)}: give one count per bin, (B,)")
-        if not (n >= 0).all(): raise ValueError(f"negative or NaN counts: {_offenders(~(n >= 0), n)}; give training counts per bin")
+        if n.ndim != 1 or n.numel() == 0:
+            raise ValueError(f"counts have shape {tuple(n.shape)}: give one count per bin, (B,)")
+        if (bad := ~(n >= 0)).any():
+            raise ValueError(f"negative or NaN counts: {_offenders(bad, n)}; give training counts per bin")
         if few > many + 1: raise ValueError(f"few={few} lies above many={many}: the regions would overlap; lower few")
         return cls(torch.where(n > many, 0, torch.where(n < few, 2, 1)).long())
 
@@ -222,8 +234,10 @@ class ShotRegions:
         given = [int(b) for part in (many, medium, few) for b in part]
         alien = sorted({b for b in given if not 0 <= b < n_bins})
         if alien: raise ValueError(f"bins {alien} are not in 0..{n_bins - 1}: correct the lists")
-        if twice := sorted({b for b in given if given.count(b) > 1}): raise ValueError(f"bins {twice} are listed twice: keep each once")
-        if miss := sorted(set(range(n_bins)) - set(given)): raise ValueError(f"bins {miss} are in no list: add them to one")
+        twice = sorted({b for b in given if given.count(b) > 1})
+        if twice: raise ValueError(f"bins {twice} are listed twice: keep each once")
+        miss = sorted(set(range(n_bins)) - set(given))
+        if miss: raise ValueError(f"bins {miss} are in no list: add them to one")
         where = {b: r for r, part in enumerate((many, medium, few)) for b in part}
         return cls(torch.tensor([where[b] for b in range(n_bins)]))
 
@@ -240,18 +254,20 @@ class ShotRegions:
     ) -> dict[str, dict[str, int]]: # region -> bins, empty (bins without samples), samples
         "How many bins and samples each region has; `ValueError` unless there is one count per bin."
         n = _as_tensor(counts).cpu()
-        if n.shape != self.region.shape: raise ValueError(f"{tuple(n.shape)} counts for {len(self.region)} bins: give one per bin")
+        if n.shape != self.region.shape:
+            raise ValueError(f"{tuple(n.shape)} counts for {len(self.region)} bins: give one per bin")
         parts = {name: n[self.mask(name).cpu()] for name in self.names}
         return {k: {"bins": len(v), "empty": int((v == 0).sum()), "samples": int(v.sum())} for k, v in parts.items()}
 
 # %% ../nbs/lib/ground/02_bins.ipynb #c027
 class BalancedIndices:
-    "Draw samples so that every bin with samples is equally likely (balanced meta data of Shu et al., 2019, Sec. 4.1); `ValueError` without samples."
+    "Draw so that every bin with samples is equally likely (Shu et al., 2019, Sec. 4.1); `ValueError` without samples."
     def __init__(self,
         bins: Tensor, # (N,) long, bin of every training sample, -1 for none
     ):
         has = bins >= 0
-        if bins.ndim != 1 or not has.any(): raise ValueError(f"bins has shape {tuple(bins.shape)}: give the bin of each training sample, (N,)")
+        if bins.ndim != 1 or not has.any():
+            raise ValueError(f"bins has shape {tuple(bins.shape)}: give the bin of each training sample, (N,)")
         self.order = bins.argsort(stable=True)[(~has).sum():]
         self.count = bins[has].unique(return_counts=True)[1] # of the bins that hold samples, in the order of `order`
         self.start = self.count.cumsum(0) - self.count

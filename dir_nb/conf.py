@@ -23,7 +23,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     "A mapping whose keys differ."
     seen = set()
     for key, _ in node.value:
-        if key.value in seen: raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+        if key.value in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
         seen.add(key.value)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
@@ -32,14 +33,15 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 def read_yaml(
     path: Path | str, # the file
 ) -> dict:
-    "The mapping in a YAML file; raises `ValueError` naming the file if it is empty, torn, no mapping, or has a key twice."
+    "The mapping in a YAML file; `ValueError` naming the file if it is empty, torn, no mapping, or has a key twice."
     path = Path(path)
     try: found = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except yaml.MarkedYAMLError as e:
         where = f"{path}, line {e.problem_mark.line + 1}" if e.problem_mark else path
         raise ValueError(f"{where}: {e.problem}; mend it") from e
     except yaml.YAMLError as e: raise ValueError(f"{path} is not YAML ({e}): mend it") from e
-    if not isinstance(found, dict): raise ValueError(f"{path} {'is empty' if found is None else 'is no mapping'}: fill it, or delete it")
+    if found is None: raise ValueError(f"{path} is empty: fill it, or delete it")
+    if not isinstance(found, dict): raise ValueError(f"{path} is no mapping: fill it, or delete it")
     return found
 
 # %% ../nbs/lib/ground/09_conf.ipynb #c009
@@ -52,7 +54,8 @@ def set_path(
     *folders, last = path.split(".")
     at = entry.setdefault("train", {}) if folders[:1] == ["train"] else entry["parts"]
     for name in folders[folders[:1] == ["train"]:]:
-        if not isinstance(at.get(name), dict): raise ValueError(f"the path {path!r}: there is no {name!r}{_nearest(name, at)}")
+        if not isinstance(at.get(name), dict):
+            raise ValueError(f"the path {path!r}: there is no {name!r}{_nearest(name, at)}")
         at = at[name]
     at[last] = copy.deepcopy(value)
 
@@ -67,15 +70,18 @@ def resolve_method(
     files: dict[str, dict], # id -> content of its file
     above: tuple[str, ...] = (), # ids that asked for this one
 ) -> dict: # {display, parts, train}, nothing left to look up
-    "A method's entry with its base filled in; raises `ValueError` for an unknown base, a circle, and a part without a class."
+    "A method's entry with its base filled in; `ValueError` for an unknown base, a circle, and a part without a class."
     if name in above: raise ValueError(f"the methods {' -> '.join([*above, name])} are based on each other in a circle")
     own = copy.deepcopy(files[name])
     def other(asked: str) -> dict:
-        if asked not in files: raise ValueError(f"conf/methods/{name}.yaml: the base {asked!r} is unknown{_nearest(asked, files)}")
+        if asked not in files:
+            raise ValueError(f"conf/methods/{name}.yaml: the base {asked!r} is unknown{_nearest(asked, files)}")
         return resolve_method(asked, files, (*above, name))
-    out = {"parts": {}, "train": {}} | ({k: v for k, v in other(own["base"]).items() if k != "display"} if "base" in own else {})
+    base = other(own["base"]) if "base" in own else {}
+    out = {"parts": {}, "train": {}} | {k: v for k, v in base.items() if k != "display"}
     for part, given in (own.get("parts") or {}).items():
-        out["parts"][part] = other(given["base"])["parts"][part] if isinstance(given, dict) and "base" in given and "class" not in given else given
+        borrowed = isinstance(given, dict) and "base" in given and "class" not in given
+        out["parts"][part] = other(given["base"])["parts"][part] if borrowed else given
     out["train"] |= own.get("train") or {}
     for path, value in (own.get("set") or {}).items():
         try: set_path(out, path, value)
@@ -83,7 +89,8 @@ def resolve_method(
     if not out["parts"]: raise ValueError(f"conf/methods/{name}.yaml has no parts: give `parts`, or a `base`")
     for part, given in out["parts"].items():
         if not isinstance(given, dict) or not isinstance(given.get("class"), str):
-            raise ValueError(f"conf/methods/{name}.yaml: the part {part!r} has no class: give the dotted path of one, or a base")
+            where = f"conf/methods/{name}.yaml: the part {part!r}"
+            raise ValueError(f"{where} has no class: give the dotted path of one, or a base")
     return {"display": own.get("display") or {}, **out}
 
 # %% ../nbs/lib/ground/09_conf.ipynb #c017
@@ -91,7 +98,8 @@ KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys i
     "grid": ({"datasets", "methods", "seeds"}, set()),
     "search": ({"round", "draws", "metric", "datasets", "spaces"}, set()),
     "display": (set(), {"datasets", "methods"}),
-    "datasets": ({"modality", "bins", "model"}, {"display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train", "recipe"}),
+    "datasets": ({"modality", "bins", "model"}, {
+        "display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train", "recipe"}),
     "methods": (set(), {"display", "base", "parts", "set", "train"}),
     "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }
@@ -100,7 +108,8 @@ def _checked(path: Path, kind: str) -> dict:
     "The content of a settings file whose keys are those of its kind."
     found, (needed, allowed) = read_yaml(path), KEYS[kind]
     for key in found:
-        if key not in needed | allowed: raise ValueError(f"{path}: unknown key {key!r}{_nearest(key, needed | allowed)}")
+        known = needed | allowed
+        if key not in known: raise ValueError(f"{path}: unknown key {key!r}{_nearest(key, known)}")
     if lacking := sorted(needed - found.keys()): raise ValueError(f"{path} lacks {', '.join(lacking)}: add it")
     return found
 
@@ -119,23 +128,27 @@ def _display(files: dict[str, dict], shown: dict[str, dict]) -> dict[str, dict]:
 def _studies(files: dict[str, dict]) -> Iterator[tuple[str, dict]]:
     "Studies with their base filled in."
     for name, own in files.items():
-        if (base := own.get("base")) is not None and base not in files: raise ValueError(f"conf/studies/{name}.yaml: the base {base!r} is unknown{_nearest(base, files)}")
+        if (base := own.get("base")) is not None and base not in files:
+            raise ValueError(f"conf/studies/{name}.yaml: the base {base!r} is unknown{_nearest(base, files)}")
         yield name, {k: v for k, v in {**files.get(base, {}), **own}.items() if k != "base"}
 
 # %% ../nbs/lib/ground/09_conf.ipynb #c018
 def load_conf(
     root: Path | str | None = None, # the project
 ) -> dict: # {grid, train: {seeds}, datasets, methods, studies, search, display}
-    "The settings in `conf/`, bases filled in; raises `FileNotFoundError` outside a project, `ValueError` naming the file that is wrong."
+    "The settings in `conf/`, bases filled in; `FileNotFoundError` outside a project, `ValueError` naming a wrong file."
     folder = Path(root or project_root()) / "conf"
-    if not folder.is_dir(): raise FileNotFoundError(f"no folder conf/ in {folder.parent}: run this inside the project, or set DIR_NB_ROOT")
-    if not (folder / "grid.yaml").is_file(): raise FileNotFoundError(f"{folder}/grid.yaml is missing: it names datasets, methods and seeds to train")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder conf/ in {folder.parent}: run this inside the project, or set DIR_NB_ROOT")
+    if not (folder / "grid.yaml").is_file():
+        raise FileNotFoundError(f"{folder}/grid.yaml is missing: it names datasets, methods and seeds to train")
     grid = _checked(folder / "grid.yaml", "grid")
     search, shown = ({} if not (p := folder / f"{k}.yaml").is_file() else _checked(p, k) for k in ("search", "display"))
     found = {k: _folder(folder / k, k, grid[k] or []) for k in ("datasets", "methods")}
     for kind, files in found.items():
         for name in grid[kind] or []:
-            if name not in files: raise ValueError(f"conf/grid.yaml: there is no conf/{kind}/{name}.yaml{_nearest(name, files)}")
+            if name not in files:
+                raise ValueError(f"conf/grid.yaml: there is no conf/{kind}/{name}.yaml{_nearest(name, files)}")
     found["methods"] = {name: resolve_method(name, found["methods"]) for name in found["methods"]}
     display = {k: _display(files, shown.get(k) or {}) for k, files in found.items()}
     return {"grid": {k: grid[k] or [] for k in ("datasets", "methods")}, "train": {"seeds": grid["seeds"]}, **found,

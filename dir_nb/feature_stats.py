@@ -7,7 +7,6 @@ __all__ = ['ONE_READ', 'BinMoments', 'all_reduce_moments', 'epoch_weight', 'sket
            'QuadraticForms', 'FeatureStats', 'Confusion']
 
 # %% ../nbs/lib/ground/06_feature_stats.ipynb #c002
-from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ def _per_bin(bins: Tensor, n_bins: int) -> Tensor: # (N,) long -> (1 + B,) long
     "Samples without a bin (-1), then of each bin; raises `ValueError` for a bin at or above `n_bins`."
     n = torch.bincount(bins + 1, minlength=n_bins + 1)
     if len(n) > n_bins + 1:
-        raise ValueError(f"bin {len(n) - 2} given but there are {n_bins} bins: take the indices from the grid that set n_bins")
+        raise ValueError(f"bin {len(n) - 2} given but there are {n_bins} bins: take them from the grid that set n_bins")
     return n
 
 # %% ../nbs/lib/ground/06_feature_stats.ipynb #c008
@@ -38,7 +37,7 @@ class BinMoments(nn.Module):
         omega: Tensor | None = None, # (D, l) float64: keep scatter @ omega beside the diagonal (then not `full`)
     ):
         super().__init__()
-        if full and omega is not None: raise ValueError("full=True holds all that omega would extract: give one of them")
+        if full and omega is not None: raise ValueError("full=True holds all that omega extracts: give one of them")
         self.n_bins, self.dim, self.full = n_bins, dim, full
         keep = {"persistent": False} # saved by the owner, and only in mid-epoch
         self.register_buffer("count", torch.zeros(n_bins, dtype=torch.long), **keep)
@@ -59,7 +58,7 @@ class BinMoments(nn.Module):
 
     @torch.no_grad()
     def absorb(self, feat: Tensor, bins: Tensor) -> None: # (N, D); (N,) long
-        "Add a block of samples, but those of bin -1; raises `ValueError` for a bin at or above `n_bins`. Waits for the device once."
+        "Add samples, but those of bin -1; waits for the device once. Raises `ValueError` for a bin >= `n_bins`."
         new = _per_bin(bins, self.n_bins)
         none, *each = new.tolist()
         if none: feat, bins = feat[bins >= 0], bins[bins >= 0]
@@ -133,89 +132,22 @@ def epoch_weight(
     share = torch.where(seen == 0, torch.ones_like(share), share)
     return torch.where(new > 0, share, torch.zeros_like(share)).double()
 
-# %% ../nbs/lib/ground/06_feature_stats.ipynb #c015
-class _Streaming(nn.Module):
-    "The epoch's side of `FeatureStats`: block buffer, flush, merge, state."
-    def __init__(self, n_bins: int, dim: int, full: bool, chunk: int, omega: Tensor | None = None):
-        super().__init__()
-        if min(n_bins, dim, chunk) < 1: raise ValueError(f"n_bins={n_bins}, dim={dim}, chunk={chunk}: each must be at least 1")
-        self.n_bins, self.dim, self.chunk = n_bins, dim, chunk
-        self.epoch = BinMoments(n_bins, dim, full, omega)
-        self.register_buffer("block", torch.zeros(chunk, dim), persistent=False)
-        self.register_buffer("block_bins", torch.zeros(chunk, dtype=torch.long), persistent=False)
-        self._fill, self._seen = 0, 0 # rows waiting in the block; samples of the epoch so far: known to the host
+def _like(per_bin: Tensor, values: Tensor) -> Tensor: # (B,), (B, ...) -> (B, 1, ..., 1) of the type of `values`
+    "One number per bin, shaped to multiply `values`."
+    return per_bin.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
 
-    @torch.no_grad()
-    def update(self,
-        feat: Tensor, # (N, D) features of this step; detached here
-        bins: Tensor, # (N,) long, index of each sample's bin; -1 (`BinGrid.index`): counted nowhere
-    ) -> None:
-        "Take in one step's features, without waiting for the device; raises `ValueError` for a wrong shape."
-        if feat.shape != (len(bins), self.dim) or bins.dim() != 1:
-            raise ValueError(f"feat {tuple(feat.shape)} with bins {tuple(bins.shape)}: give (N, {self.dim}) and (N,); "
-                             "flatten pixels to samples")
-        feat, n = feat.detach(), len(bins)
-        if n > self.chunk - self._fill: self.flush()
-        if n > self.chunk: # dense targets: straight in, at most 2^24 numbers at a time to bound the float64 copy
-            step = max(self.chunk, 2**24 // self.dim)
-            for f, b in zip(feat.split(step), bins.split(step), strict=True): self.epoch.absorb(f, b)
-        else:
-            self.block[self._fill:self._fill + n].copy_(feat)
-            self.block_bins[self._fill:self._fill + n].copy_(bins)
-            self._fill += n
-        self._seen += n
+def _unbiased_(scatter: Tensor, count: Tensor) -> Tensor: # (B, ...), (B,)
+    "scatter / (n - 1), in place; zero for a bin with one sample."
+    return scatter.div_(_like((count - 1).clamp(min=1), scatter))
 
-    def flush(self) -> None:
-        "Absorb the rows waiting in the block."
-        fill, self._fill = self._fill, 0
-        if fill: self.epoch.absorb(self.block[:fill], self.block_bins[:fill])
+def _move_(running: Tensor, epoch: Tensor, share: Tensor) -> None: # (B, ...), (B, ...), (B,)
+    "Move each bin's running value by its share towards the epoch's, in place."
+    running.lerp_(epoch.to(running.dtype), _like(share, running))
 
-    def reset_epoch(self) -> None:
-        "Drop the epoch under way; running statistics stay."
-        self._fill = self._seen = 0
-        self.epoch.reset()
-
-    def merge(self, other: "_Streaming"): # the same epoch over other samples
-        "Add the samples of `other`'s epoch under way (Chan et al., 1983); running statistics stay. Returns itself."
-        self.flush(); other.flush()
-        self.epoch.merge(other.epoch)
-        self._seen += other._seen
-        return self
-
-    def all_reduce(self, fabric): # anything with `all_reduce(tensor, reduce_op="sum")`
-        "Make the epoch under way that of all processes: call once on each, before `end_epoch`. Returns itself."
-        self.flush()
-        all_reduce_moments(self.epoch, fabric)
-        self._seen = max(self._seen, 1)
-        return self
-
-# %% ../nbs/lib/ground/06_feature_stats.ipynb #c017
-class _Resumable(_Streaming):
-    "Adds the epoch under way to `state_dict`, in mid-epoch only."
-    def _epoch_state(self) -> Iterator[tuple[str, Tensor]]:
-        "Names and tensors of the epoch under way."
-        yield from ((f"epoch_{name}", t) for name, t in self.epoch.parts())
-        yield from (("pending", self.block[:self._fill]), ("pending_bins", self.block_bins[:self._fill]))
-
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if self._seen: destination.update({prefix + name: t.detach().clone() for name, t in self._epoch_state()})
-
-    @torch.no_grad()
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        found = {name: state_dict.pop(prefix + name, None) for name, _ in self._epoch_state()}
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.reset_epoch()
-        if any(t is None for t in found.values()): return
-        for name, t in self.epoch.parts(): t.copy_(found[f"epoch_{name}"])
-        pending = found["pending"]
-        self._seen = int(self.epoch.count.sum()) + len(pending)
-        if len(pending) > self.chunk: # the block was larger when this was saved
-            self.epoch.absorb(pending.to(self.block.device), found["pending_bins"].to(self.block.device))
-        else:
-            self._fill = len(pending)
-            self.block[:self._fill].copy_(pending)
-            self.block_bins[:self._fill].copy_(found["pending_bins"])
+def _share_of_past(momentum: float | None) -> float | None:
+    "`momentum` itself; raises `ValueError` outside [0, 1)."
+    if momentum is None or 0 <= momentum < 1: return momentum
+    raise ValueError(f"momentum={momentum}: give a share in [0, 1), or None")
 
 # %% ../nbs/lib/ground/06_feature_stats.ipynb #c019
 def sketch_matrix(
@@ -236,7 +168,7 @@ def low_rank_factor(
     "Factors of the covariances from their sketches (Tropp et al., 2017, Alg. 3, with a cut-off in place of the shift)."
     core = omega.T @ sketch
     c, v = torch.linalg.eigh((core + core.mT) / 2)
-    keep = c > 10 * c.shape[1] * torch.finfo(c.dtype).eps * c[:, -1:] # below that there is rounding only; an empty bin keeps nothing
+    keep = c > 10 * c.shape[1] * torch.finfo(c.dtype).eps * c[:, -1:] # the rest is rounding; an empty bin keeps none
     root = sketch @ (v * torch.where(keep, c, torch.inf).rsqrt()[:, None]) # root root' is Nyström's approximation
     u = torch.linalg.eigh(root.mT @ root)[1][..., -rank:]
     return (root @ u).mT.flip(1)
@@ -256,7 +188,7 @@ def low_rank_gram(
 ONE_READ = 2**20 # numbers in an array that is worth a rule of its own
 
 class QuadraticForms(torch.autograd.Function):
-    "w' S_b w and S_b w of symmetric S_b (B, D, D), reading them once for value and gradient in `w` (there is none in `S`)."
+    "w' S_b w and S_b w of symmetric S_b (B, D, D), read once for value and gradient in `w` (there is none in `S`)."
     generate_vmap_rule = True
 
     @staticmethod
@@ -283,17 +215,130 @@ class QuadraticForms(torch.autograd.Function):
         s, v = ctx.saved_tensors
         return 2 * (v @ dw), s @ dw
 
-# %% ../nbs/lib/ground/06_feature_stats.ipynb #c022
-class _Readouts(_Resumable):
-    "What losses read from the running statistics: `mean` (B, D), and `cov` (B, D, D), `var` (B, D), or `factor` (B, r, D) with `rest` (B, D)."
-    covariance: str
+# %% ../nbs/lib/ground/06_feature_stats.ipynb #c023
+class FeatureStats(nn.Module):
+    "Running count, mean, unbiased covariance of bins' features (Zhu & Wu, 2024, Eq. 4; momentum: Yang et al., 2021)."
+    def __init__(self,
+        n_bins: int, # B, number of target bins
+        dim: int, # D, size of a feature
+        covariance: str = "full", # `cov` (B, D, D); 'diagonal': `var` (B, D); 'low_rank': `factor`, `rest`
+        momentum: float | None = 0.9, # share the running value keeps per epoch; None: all samples count alike
+        chunk: int = 2048, # samples gathered before they are absorbed
+        rank: int = 16, # r, for 'low_rank': the running sums have 4 r columns, so it pays where 8 r < D
+    ):
+        super().__init__()
+        if covariance not in ("full", "diagonal", "low_rank"):
+            raise ValueError(f"covariance={covariance!r}: use 'full', 'diagonal' or 'low_rank'")
+        if rank < 1: raise ValueError(f"rank={rank}: give at least 1, or covariance='diagonal'")
+        sizes = f"n_bins={n_bins}, dim={dim}, chunk={chunk}"
+        if min(n_bins, dim, chunk) < 1: raise ValueError(f"{sizes}: each must be at least 1")
+        self.n_bins, self.dim, self.chunk = n_bins, dim, chunk
+        self.covariance, self.momentum, self.rank = covariance, _share_of_past(momentum), min(rank, dim)
+        omega = sketch_matrix(dim, 4 * rank) if covariance == "low_rank" else None
+        self.epoch = BinMoments(n_bins, dim, covariance == "full", omega)
+        # rows waiting to be absorbed, and how many; samples of the epoch so far: both numbers known to the host
+        self.register_buffer("block", torch.zeros(chunk, dim), persistent=False)
+        self.register_buffer("block_bins", torch.zeros(chunk, dtype=torch.long), persistent=False)
+        self._fill, self._seen = 0, 0
+        # the running statistics
+        self.register_buffer("count", torch.zeros(n_bins, dtype=torch.long)) # samples ever seen
+        self.register_buffer("mean", torch.zeros(n_bins, dim))
+        if covariance == "full": self.register_buffer("cov", torch.zeros(n_bins, dim, dim))
+        else: self.register_buffer("var", torch.zeros(n_bins, dim))
+        if covariance == "low_rank":
+            self.register_buffer("sketch", torch.zeros_like(self.epoch.sketch)) # Sigma_b omega, in float64
+            self.register_buffer("factor", torch.zeros(n_bins, self.rank, dim))
+            self.register_buffer("rest", torch.zeros(n_bins, dim))
+
+    # within an epoch
+
+    @torch.no_grad()
+    def update(self,
+        feat: Tensor, # (N, D) features of this step; detached here
+        bins: Tensor, # (N,) long, index of each sample's bin; -1 (`BinGrid.index`): counted nowhere
+    ) -> None:
+        "Take in one step's features, without waiting for the device; raises `ValueError` for a wrong shape."
+        if feat.shape != (len(bins), self.dim) or bins.dim() != 1:
+            shapes = f"feat {tuple(feat.shape)} with bins {tuple(bins.shape)}"
+            raise ValueError(f"{shapes}: give (N, {self.dim}) and (N,); flatten pixels to samples")
+        feat, n = feat.detach(), len(bins)
+        if n > self.chunk - self._fill: self.flush()
+        if n > self.chunk: # dense targets: straight in, at most 2^24 numbers at a time to bound the float64 copy
+            step = max(self.chunk, 2**24 // self.dim)
+            for f, b in zip(feat.split(step), bins.split(step), strict=True): self.epoch.absorb(f, b)
+        else:
+            self.block[self._fill:self._fill + n].copy_(feat)
+            self.block_bins[self._fill:self._fill + n].copy_(bins)
+            self._fill += n
+        self._seen += n
+
+    def flush(self) -> None:
+        "Absorb the rows waiting in the block."
+        fill, self._fill = self._fill, 0
+        if fill: self.epoch.absorb(self.block[:fill], self.block_bins[:fill])
+
+    def reset_epoch(self) -> None:
+        "Drop the epoch under way; running statistics stay."
+        self._fill = self._seen = 0
+        self.epoch.reset()
+
+    def merge(self, other: "FeatureStats") -> "FeatureStats": # the same epoch over other samples
+        "Add the samples of `other`'s epoch under way (Chan et al., 1983); running statistics stay. Returns itself."
+        self.flush(); other.flush()
+        self.epoch.merge(other.epoch)
+        self._seen += other._seen
+        return self
+
+    def all_reduce(self, fabric) -> "FeatureStats": # anything with `all_reduce(tensor, reduce_op="sum")`
+        "Make the epoch under way that of all processes: call once on each, before `end_epoch`. Returns itself."
+        self.flush()
+        all_reduce_moments(self.epoch, fabric)
+        self._seen = max(self._seen, 1)
+        return self
+
+    # at its end
+
+    def epoch_stats(self) -> tuple[Tensor, Tensor, Tensor]: # count (B,), mean (B, D), and as `second`
+        "Statistics of the epoch under way, unbiased (Eq. 4): one sample gives covariance 0, an empty bin count 0."
+        self.flush()
+        count, mean = self.epoch.count.clone(), self.epoch.mean.clone()
+        second = _unbiased_(self.epoch.scatter.clone(), count)
+        return count, mean.to(self.mean.dtype), second.to(self.mean.dtype)
+
+    @torch.no_grad()
+    def end_epoch(self) -> None:
+        "Move the running statistics towards the epoch's, begin a new one; raises `ValueError` for infinite features."
+        self.flush()
+        new = self.epoch.count
+        second = _unbiased_(self.epoch.scatter, new) # the sums are about to be reset, and a copy would be B x D x D
+        self._check_finite(second)
+        share = epoch_weight(self.count, new, self.momentum)
+        _move_(self.mean, self.epoch.mean, share)
+        _move_(self.cov if self.covariance == "full" else self.var, second, share)
+        if self.covariance == "low_rank":
+            _move_(self.sketch, _unbiased_(self.epoch.sketch, new), share)
+            self.factor.copy_(low_rank_factor(self.sketch, self.epoch.omega, self.rank))
+            self.rest.copy_((self.var - self.factor.square().sum(1)).clamp(min=0))
+        self.count += new
+        self.reset_epoch()
+
+    def _check_finite(self, second: Tensor) -> None: # (B, D, D) or (B, D)
+        "Drops the epoch and raises `ValueError` unless its statistics are finite; the running ones stay usable."
+        spread = second.diagonal(dim1=1, dim2=2) if self.covariance == "full" else second # bounds all other entries
+        fine = self.epoch.mean.isfinite().all(1) & spread.to(self.mean.dtype).isfinite().all(1)
+        if not (bad := (~fine).nonzero().flatten().tolist()): return
+        self.reset_epoch()
+        what = f"features of bins {bad[:5]} are NaN, infinite or too large to square"
+        raise ValueError(f"{what}: lower the learning rate or look at the inputs")
+
+    # what losses read
 
     @property
     def second(self) -> Tensor: # `cov` (B, D, D) or `var` (B, D)
         "The running second moment; raises `ValueError` for 'low_rank', which holds no such array."
-        if self.covariance == "low_rank":
-            raise ValueError("covariance='low_rank' holds no array of second moments: use quadratic(w), diagonal() or gram()")
-        return self.cov if self.covariance == "full" else self.var
+        if self.covariance == "full": return self.cov
+        if self.covariance == "diagonal": return self.var
+        raise ValueError("covariance='low_rank' has no array of second moments: use quadratic(w), diagonal() or gram()")
 
     def project(self, w: Tensor) -> Tensor: # (D,) or (1, D) -> (B,)
         "w' mu_b for every bin (Zhu & Wu, 2024, Eq. 19)."
@@ -303,10 +348,9 @@ class _Readouts(_Resumable):
         "w' Sigma_b w for every bin, in one pass (Zhu & Wu, 2024, Eq. 19)."
         w = w.reshape(-1).to(self.mean.dtype)
         with _exact(w):
-            if self.covariance == "full" and self.cov.numel() >= ONE_READ: return QuadraticForms.apply(self.cov, w)[0]
-            if self.covariance == "full": return (self.cov @ w) @ w
             if self.covariance == "low_rank": return (self.factor @ w).square().sum(1) + self.rest @ w.square()
-            return self.var @ w.square()
+            if self.covariance == "diagonal": return self.var @ w.square()
+            return QuadraticForms.apply(self.cov, w)[0] if self.cov.numel() >= ONE_READ else (self.cov @ w) @ w
 
     def diagonal(self) -> Tensor: # (B, D)
         "The variances: the diagonal of every Sigma_b (Eq. 24); exact for every kind."
@@ -318,79 +362,41 @@ class _Readouts(_Resumable):
         flat = self.second.flatten(1)
         with _exact(flat): return flat @ flat.T
 
-# %% ../nbs/lib/ground/06_feature_stats.ipynb #c023
-class FeatureStats(_Readouts):
-    "Running count, mean and unbiased covariance of every bin's features (Zhu & Wu, 2024, Eq. 4; momentum: Yang et al., 2021)."
-    def __init__(self,
-        n_bins: int, # B, number of target bins
-        dim: int, # D, size of a feature
-        covariance: str = "full", # 'full': `cov` (B, D, D), twice in memory; 'diagonal': `var` (B, D); 'low_rank': of `rank`, plus diagonal
-        momentum: float | None = 0.9, # share the running value keeps per epoch, in [0, 1); None: every sample counts the same
-        chunk: int = 2048, # samples gathered before they are absorbed
-        rank: int = 16, # r, for 'low_rank': the running sums have 4 r columns, so it pays where 8 r < D
-    ):
-        if covariance not in ("full", "diagonal", "low_rank"):
-            raise ValueError(f"covariance={covariance!r}: use 'full', 'diagonal' or 'low_rank'")
-        if momentum is not None and not 0 <= momentum < 1: raise ValueError(f"momentum={momentum}: give a share in [0, 1), or None")
-        if rank < 1: raise ValueError(f"rank={rank}: give at least 1, or covariance='diagonal'")
-        super().__init__(n_bins, dim, covariance == "full", chunk, sketch_matrix(dim, 4 * rank) if covariance == "low_rank" else None)
-        self.covariance, self.momentum, self.rank = covariance, momentum, min(rank, dim)
-        self.register_buffer("count", torch.zeros(n_bins, dtype=torch.long)) # samples ever seen
-        self.register_buffer("mean", torch.zeros(n_bins, dim))
-        if covariance == "full": self.register_buffer("cov", torch.zeros(n_bins, dim, dim))
-        else: self.register_buffer("var", torch.zeros(n_bins, dim))
-        if covariance == "low_rank":
-            self.register_buffer("sketch", torch.zeros_like(self.epoch.sketch)) # Sigma_b omega, in float64
-            self.register_buffer("factor", torch.zeros(n_bins, self.rank, dim))
-            self.register_buffer("rest", torch.zeros(n_bins, dim))
+    # saved and loaded, the epoch under way included
 
-    def _unbiased(self, scatter: Tensor) -> Tensor:
-        "scatter / (n - 1), in place; zero for a bin with one sample."
-        free = (self.epoch.count - 1).clamp(min=1).to(scatter.dtype)
-        return scatter.div_(free.view(-1, *[1] * (scatter.dim() - 1)))
+    def _epoch_state(self) -> dict[str, Tensor]:
+        "Sums and waiting rows of the epoch under way, by name."
+        sums = {f"epoch_{name}": t for name, t in self.epoch.parts()}
+        return sums | {"pending": self.block[:self._fill], "pending_bins": self.block_bins[:self._fill]}
 
-    def epoch_stats(self) -> tuple[Tensor, Tensor, Tensor]: # count (B,), mean (B, D), covariance (B, D, D) | variance (B, D), also of 'low_rank'
-        "Statistics of the epoch under way, unbiased (Eq. 4): one sample gives covariance 0, an empty bin count 0."
-        self.flush()
-        mean, second = self.epoch.mean.clone(), self._unbiased(self.epoch.scatter.clone())
-        return self.epoch.count.clone(), mean.to(self.mean.dtype), second.to(self.mean.dtype)
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self._seen: destination.update({prefix + k: t.detach().clone() for k, t in self._epoch_state().items()})
 
     @torch.no_grad()
-    def end_epoch(self) -> None:
-        "Move the running statistics towards the epoch's and begin a new one; raises `ValueError` if features were not finite."
-        self.flush()
-        new = self.epoch.count
-        second = self._unbiased(self.epoch.scatter) # in place: the sums are about to be reset, and a copy would be B x D x D
-        spread = second.diagonal(dim1=1, dim2=2) if self.covariance == "full" else second # bounds all other entries
-        fine = self.epoch.mean.isfinite().all(1) & spread.to(self.mean.dtype).isfinite().all(1)
-        if bad := (~fine).nonzero().flatten().tolist():
-            self.reset_epoch() # the running statistics stay usable
-            raise ValueError(f"features of bins {bad[:5]} are NaN, infinite or too large to square: lower the learning rate or look at the inputs")
-        share = epoch_weight(self.count, new, self.momentum)
-        self._move(self.mean, self.epoch.mean, share)
-        self._move(self.cov if self.covariance == "full" else self.var, second, share)
-        if self.covariance == "low_rank":
-            self._move(self.sketch, self._unbiased(self.epoch.sketch), share)
-            self.factor.copy_(low_rank_factor(self.sketch, self.epoch.omega, self.rank))
-            self.rest.copy_((self.var - self.factor.square().sum(1)).clamp(min=0))
-        self.count += new
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        found = {name: state_dict.pop(prefix + name, None) for name in self._epoch_state()}
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self.reset_epoch()
-
-    @staticmethod
-    def _move(running: Tensor, epoch: Tensor, share: Tensor) -> None: # (B, ...), (B, ...), (B,)
-        "Move each bin's running value by its share towards the epoch's, in place."
-        running.lerp_(epoch.to(running.dtype), share.to(running.dtype).view(-1, *[1] * (running.dim() - 1)))
+        if any(t is None for t in found.values()): return
+        for name, t in self.epoch.parts(): t.copy_(found[f"epoch_{name}"])
+        rows, bins = found["pending"], found["pending_bins"]
+        self._seen = int(self.epoch.count.sum()) + len(rows)
+        if len(rows) > self.chunk: # the block was larger when this was saved
+            return self.epoch.absorb(rows.to(self.block.device), bins.to(self.block.device))
+        self._fill = len(rows)
+        self.block[:self._fill].copy_(rows)
+        self.block_bins[:self._fill].copy_(bins)
 
 # %% ../nbs/lib/ground/06_feature_stats.ipynb #c050
 class Confusion(nn.Module):
     "Running share of the predictions for bin b that fall into bin b' (Zhu & Wu, 2024, Eq. 6)."
     def __init__(self,
         n_bins: int, # B
-        momentum: float | None = 0.9, # share the running matrix keeps per epoch, in [0, 1); None: every sample counts the same
+        momentum: float | None = 0.9, # share the running matrix keeps per epoch; None: all samples count alike
     ):
         super().__init__()
-        if momentum is not None and not 0 <= momentum < 1: raise ValueError(f"momentum={momentum}: give a share in [0, 1), or None")
-        self.n_bins, self.momentum = n_bins, momentum
+        self.n_bins, self.momentum = n_bins, _share_of_past(momentum)
         self.register_buffer("epoch", torch.zeros(n_bins, n_bins, dtype=torch.long)) # counts of the epoch under way
         self.register_buffer("count", torch.zeros(n_bins, dtype=torch.long)) # samples ever seen
         self.register_buffer("matrix", torch.zeros(n_bins, n_bins))
@@ -400,9 +406,9 @@ class Confusion(nn.Module):
         pred_bins: Tensor, # (N,) long, bin of each prediction (`BinGrid.nearest`: outside the range it is a border bin)
         bins: Tensor, # (N,) long, bin of each target
     ) -> None:
-        "Count one step's predictions where both have a bin, without waiting for the device; raises `ValueError` for unequal shapes."
+        "Count pairs where both have a bin, without waiting for the device; raises `ValueError` for unequal shapes."
         if pred_bins.shape != bins.shape:
-            raise ValueError(f"pred_bins {tuple(pred_bins.shape)} and bins {tuple(bins.shape)}: give one of each per sample")
+            raise ValueError(f"{tuple(pred_bins.shape)} bins for {tuple(bins.shape)}: give one of each per sample")
         cell, both = (bins * self.n_bins + pred_bins).flatten(), ((bins >= 0) & (pred_bins >= 0)).flatten()
         self.epoch.view(-1).index_add_(0, cell.clamp(min=0), both.long())
 
@@ -418,7 +424,7 @@ class Confusion(nn.Module):
 
     @torch.no_grad()
     def end_epoch(self) -> None:
-        "Move the running matrix towards the epoch's shares and begin a new epoch; a bin without samples keeps its row."
+        "Move the running matrix towards the epoch's shares, begin a new epoch; a bin without samples keeps its row."
         new = self.epoch.sum(1)
         share = epoch_weight(self.count, new, self.momentum).to(self.matrix.dtype)
         self.matrix.lerp_(self.epoch.to(self.matrix.dtype) / new.clamp(min=1)[:, None], share[:, None])

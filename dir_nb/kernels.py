@@ -16,7 +16,7 @@ def _folded_gaussian(
     size: int, # bins of the window
     sigma: float, # in bins
 ) -> Tensor: # (size,) float64, unnormalised
-    "A Gaussian cut at 4 sigma, its mirror images at the window's two ends added in: what filtering a reflected impulse gives."
+    "A Gaussian cut at 4 sigma, with its mirror images at the window's ends: what filtering a reflected impulse gives."
     radius = int(4 * sigma + .5)
     d = torch.arange(-radius, radius + 1, dtype=torch.float64)
     at = (torch.arange(size)[:, None] + d.long()) % (2 * size)
@@ -30,14 +30,16 @@ def kernel_window(
     form: Literal["reference", "exact"] = "reference", # for 'gaussian': as in the public code, or the formula
     norm: Literal["max", "sum"] = "max", # what equals one: the centre (LDS), or the sum (FDS)
 ) -> Tensor: # (size,) float64
-    "A symmetric window over bins; the kernel of Yang et al. (2021), Eq. 1. `ValueError` for an even size, sigma <= 0 or an unknown option."
-    if size != int(size) or size < 1 or size % 2 == 0: raise ValueError(f"window size {size}: use an odd number of bins, such as 5")
+    "A symmetric window over bins, the kernel of Yang et al. (2021), Eq. 1. `ValueError` for even size or sigma <= 0."
+    if size != int(size) or size < 1 or size % 2 == 0:
+        raise ValueError(f"window size {size}: use an odd number of bins, such as 5")
     if not sigma > 0: raise ValueError(f"window sigma {sigma}: use a width above zero, in bins")
     if form not in ("reference", "exact"): raise ValueError(f"window form {form!r}: use 'reference' or 'exact'")
     if norm not in ("max", "sum"): raise ValueError(f"window norm {norm!r}: use 'max' or 'sum'")
     h = size // 2
     d = torch.arange(-h, h + 1, dtype=torch.float64)
-    if kind == "gaussian": k = _folded_gaussian(size, sigma) if form == "reference" else torch.exp(-d ** 2 / (2 * sigma ** 2))
+    if kind == "gaussian" and form == "reference": k = _folded_gaussian(size, sigma)
+    elif kind == "gaussian": k = torch.exp(-d ** 2 / (2 * sigma ** 2))
     elif kind == "triangular": k = (h + 1 - d.abs()) / (h + 1)
     elif kind == "laplace": k = torch.exp(-d.abs() / sigma)
     else: raise ValueError(f"kernel {kind!r}: use 'gaussian', 'triangular' or 'laplace'")
@@ -49,8 +51,9 @@ def kernel_matrix(
     window: Tensor, # (size,) of `kernel_window`
     boundary: Literal["zero", "reflect", "mirror", "renormalise"] = "zero", # what lies beyond the border bins
 ) -> Tensor: # (B, B), dtype and device of `window`; row b holds the shares of all bins in the smoothed bin b
-    "The linear map of a window over B bins; Yang et al. (2021), Eq. 1. `ValueError` for an even window or an unknown boundary."
-    if window.ndim != 1 or len(window) % 2 == 0: raise ValueError(f"window of shape {tuple(window.shape)}: use a vector of odd length")
+    "A window over B bins as a matrix; Yang et al. (2021), Eq. 1. `ValueError` for an even window or unknown boundary."
+    if window.ndim != 1 or len(window) % 2 == 0:
+        raise ValueError(f"window of shape {tuple(window.shape)}: use a vector of odd length")
     if n_bins < 1: raise ValueError(f"n_bins={n_bins}: use one bin or more")
     h, row = len(window) // 2, torch.arange(n_bins, device=window.device)[:, None]
     col = row + torch.arange(-h, h + 1, device=window.device)
@@ -72,7 +75,7 @@ def smooth_bins(
     window: Tensor, # (size,) of `kernel_window`
     boundary: Literal["zero", "reflect", "mirror", "renormalise"] = "zero", # as in `kernel_matrix`
 ) -> Tensor: # (B, ...), device of `values`
-    "Smooth the leading axis: the convolution of Yang et al. (2021), Eq. 1 (densities), 4 and 5 (statistics). Errors as `kernel_matrix`."
+    "Smooth the leading axis; Yang et al. (2021), Eq. 1 (densities), 4 and 5 (statistics). Errors as `kernel_matrix`."
     v = values if values.is_floating_point() else values.double()
     k = kernel_matrix(len(v), window.to(v.device), boundary).to(v.dtype)
     return (k @ v.reshape(len(v), -1)).reshape(v.shape)

@@ -22,26 +22,27 @@ def _flat_pair(
     target: Any, # the same shape, either may have one more trailing axis of size 1
     double: bool = True, # as float64; else each in its own precision
 ) -> tuple[Tensor, Tensor]: # both (N,), on the device of `pred`
-    "Predictions and targets as two vectors. `ValueError` if the shapes do not fit: (N, 1) against (N,) must not broadcast to (N, N)."
+    "Predictions and targets as two vectors. `ValueError` if the shapes do not fit: nothing broadcasts to (N, N)."
     p, t = _as_tensor(pred).detach(), _as_tensor(target).detach()
     if p.ndim == t.ndim + 1 and p.shape[-1] == 1: p = p.squeeze(-1)
     if t.ndim == p.ndim + 1 and t.shape[-1] == 1: t = t.squeeze(-1)
-    if p.shape != t.shape: raise ValueError(f"predictions {tuple(p.shape)}, targets {tuple(t.shape)} differ in shape: give (N,) or (N,1)")
+    if p.shape != t.shape:
+        raise ValueError(f"predictions {tuple(p.shape)}, targets {tuple(t.shape)} differ in shape: give (N,) or (N,1)")
     p, t = p.flatten(), t.flatten().to(p.device)
     return (p.double(), t.double()) if double else (p, t)
 
 def mae(pred: Tensor, target: Tensor) -> float:
-    "Mean absolute error in target units; Zhu and Wu (2024), section 4.3.2. NaN without samples; `ValueError` if the shapes differ."
+    "Mean absolute error, target units; Zhu and Wu (2024), section 4.3.2. NaN if empty; `ValueError` if shapes differ."
     p, t = _flat_pair(pred, target)
     return (p - t).abs().mean().item()
 
 def mse(pred: Tensor, target: Tensor) -> float:
-    "Mean squared error in squared target units; Zhu and Wu (2024), Eq. 1. NaN without samples; `ValueError` if the shapes differ."
+    "Mean squared error, squared target units; Zhu and Wu (2024), Eq. 1. NaN and errors as `mae`."
     p, t = _flat_pair(pred, target)
     return (p - t).square().mean().item()
 
 def rmse(pred: Tensor, target: Tensor) -> float:
-    "Root mean squared error in target units; Zhu and Wu (2024), section 4.3.2. NaN without samples; `ValueError` if the shapes differ."
+    "Root mean squared error, target units; Zhu and Wu (2024), section 4.3.2. NaN and errors as `mae`."
     return math.sqrt(mse(pred, target))
 
 def gm(
@@ -49,7 +50,7 @@ def gm(
     target: Tensor, # the same
     eps: float = 1e-10, # floor of the absolute error, target units
 ) -> float:
-    "Geometric mean of floored absolute errors; Zhu and Wu (2024), section 4.3.2. NaN without samples; `ValueError` if the shapes differ."
+    "Geometric mean of floored absolute errors; Zhu and Wu (2024), section 4.3.2. NaN and errors as `mae`."
     p, t = _flat_pair(pred, target)
     return (p - t).abs().clamp(min=eps).log().mean().exp().item()
 
@@ -59,7 +60,7 @@ def bmae(
     target: Tensor, # the same
     grid: BinGrid, # which bins
 ) -> float:
-    "Balanced MAE, the mean of the occupied bins' MAE; Ren et al. (2022). NaN without samples; `ValueError` for targets the grid refuses."
+    "Balanced MAE, the mean of the occupied bins' MAE; Ren et al. (2022). `ValueError` for targets the grid refuses."
     p, t = _flat_pair(pred, target)
     if not len(t): return math.nan
     b = grid.index(target).flatten().to(p.device)
@@ -71,7 +72,7 @@ def _near(p: Tensor, t: Tensor, k: int = 1) -> Tensor:
     return (torch.maximum(p / t, t / p) < 1.25 ** k) & (p > 0) & (t > 0)
 
 def delta1(pred: Tensor, target: Tensor) -> float:
-    "Share of max(pred/target, target/pred) < 1.25, both positive; Zhu and Wu (2024), section 4.3.2. NaN and errors as `mae`."
+    "Share with max(pred/target, target/pred) < 1.25, both positive; Zhu and Wu (2024), section 4.3.2. NaN as `mae`."
     return _near(*_flat_pair(pred, target)).double().mean().item()
 
 def delta2(pred: Tensor, target: Tensor) -> float:
@@ -83,22 +84,22 @@ def delta3(pred: Tensor, target: Tensor) -> float:
     return _near(*_flat_pair(pred, target), 3).double().mean().item()
 
 def abs_rel(pred: Tensor, target: Tensor) -> float:
-    "Mean of |pred - target| / target, targets above zero; public NYUD2-DIR code of Yang et al. (2021). NaN and errors as `mae`."
+    "Mean |pred - target| / target, targets above zero; public NYUD2-DIR code of Yang et al. (2021). NaN as `mae`."
     p, t = _flat_pair(pred, target)
     return ((p - t).abs() / t).mean().item()
 
 def lg10(pred: Tensor, target: Tensor) -> float:
-    "Mean of |log10 pred - log10 target|; public NYUD2-DIR code of Yang et al. (2021). NaN for a prediction below zero or without samples."
+    "Mean |log10 pred - log10 target|; public NYUD2-DIR code of Yang et al. (2021). NaN if empty or any pred < 0."
     p, t = _flat_pair(pred, target)
     return (p.log10() - t.log10()).abs().mean().item()
 
 def _correlation(m: Tensor, n: Tensor, mean: Tensor) -> float:
-    "Pearson's r of the centred sums (pp, tt, pt), the count and the two means; NaN if either side is constant to within rounding."
+    "Pearson's r of centred sums (pp, tt, pt), count and the two means; NaN if a side is constant to within rounding."
     spread = m[:2] > n * (1e-12 * mean) ** 2
     return float((m[2] / (m[0] * m[1]).sqrt()).clamp(-1, 1)) if bool(spread.all()) else math.nan
 
 def pearson(pred: Tensor, target: Tensor) -> float:
-    "Pearson's linear correlation. NaN for fewer than two samples or if one side is constant; `ValueError` if the shapes differ."
+    "Pearson's linear correlation. NaN for fewer than two samples or a constant side; `ValueError` if shapes differ."
     x = torch.stack(_flat_pair(pred, target))
     mean = x.mean(1, keepdim=True)
     d = x - mean
@@ -142,7 +143,7 @@ def _bin_sums(
 def _pool(
     parts: Tensor, # (S, ..., _N + 5): batches, processes or bins
 ) -> Tensor: # (..., _N + 5)
-    "One set of sums from many; Chan, Golub and LeVeque (1979). The order of the parts is of no consequence, empty ones add nothing."
+    "One set of sums from many; Chan, Golub and LeVeque (1979). Their order does not matter, empty ones add nothing."
     n, mean = parts[..., :1], parts[..., _N:_N + 2]
     sums = parts[..., :_N].sum(0)
     whole = (n * mean).sum(0) / sums[..., :1].clamp(min=1)
@@ -160,9 +161,11 @@ def _row(
     v, n = dict(zip(_SUMS, s.tolist())), int(s[0])
     per_bin = (sums[:, 1] / sums[:, 0])[sums[:, 0] > 0]
     mean = lambda k: v[k] / n if n else math.nan
-    ratios = {"delta2": mean("near2"), "delta3": mean("near3"), "abs_rel": mean("rel"), "lg10": mean("lg10")} if depth else {}
+    ratios = {"delta2": "near2", "delta3": "near3", "abs_rel": "rel", "lg10": "lg10"} if depth else {}
+    ratios = {k: mean(of) for k, of in ratios.items()}
+    r = _correlation(s[_N + 2:], s[0], s[_N:_N + 2]) if n > 1 else math.nan
     return {"n": n, "mae": mean("abs"), "mse": mean("sq"), "rmse": math.sqrt(mean("sq")), "gm": math.exp(mean("log")),
-            "pearson": _correlation(s[_N + 2:], s[0], s[_N:_N + 2]) if n > 1 else math.nan, "spearman": rank, "bmae": per_bin.mean().item(),
+            "pearson": r, "spearman": rank, "bmae": per_bin.mean().item(),
             "delta1": mean("near") if delta or depth else math.nan, "gm_floored": int(v["floored"]), **ratios}
 
 # %% ../nbs/lib/ground/05_metrics.ipynb #c018
@@ -178,7 +181,7 @@ def _gather_columns(
     return torch.cat([part[:, :m] for part, m in zip(every, n)], 1)
 
 class DIRMetrics:
-    "Metrics of all samples and of each shot region, over batches and processes; Zhu and Wu (2024), section 4.3.2; bMAE: Ren et al. (2022)."
+    "Metrics of all samples and of each shot region; Zhu and Wu (2024), section 4.3.2; bMAE: Ren et al. (2022)."
     def __init__(self,
         grid: BinGrid, # bins of the test targets
         regions: ShotRegions, # by the *training* counts of those bins
@@ -189,7 +192,8 @@ class DIRMetrics:
         ignore_nan: bool = False, # skip samples whose target is NaN, such as pixels without depth
     ):
         if len(regions.region) != grid.n_bins:
-            raise ValueError(f"regions of {len(regions.region)} bins for a grid of {grid.n_bins}: build both from the same grid")
+            sizes = f"regions of {len(regions.region)} bins for a grid of {grid.n_bins}"
+            raise ValueError(f"{sizes}: build both from the same grid")
         if not gm_eps >= 0: raise ValueError(f"gm_eps={gm_eps}: give a floor of zero or more, in target units")
         self.grid, self.regions, self.gm_eps, self.delta, self.depth = grid, regions, gm_eps, delta, depth
         self.ranks, self.ignore_nan = ranks, ignore_nan
@@ -204,16 +208,19 @@ class DIRMetrics:
         pred: Tensor, # (N,), (N, 1) or dense, target units
         target: Tensor, # the same shape, with or without the last axis of size 1
     ) -> "DIRMetrics": # itself
-        "Add a batch. `ValueError` for differing shapes, values that are NaN or infinite, targets outside the grid, or after `all_reduce`."
-        if self._reduced: raise ValueError("update after all_reduce: the sums are those of all processes; call reset() first")
+        "Add a batch. `ValueError` for other shapes, NaN, infinities, targets outside the grid, or after `all_reduce`."
+        if self._reduced:
+            raise ValueError("update after all_reduce: the sums are those of all processes; call reset() first")
         p, t = _flat_pair(pred, target, double=False)
         missing = torch.isnan(t)
         if self.ignore_nan: p, t = p[~missing], t[~missing]
-        elif missing.any(): raise ValueError(f"targets are NaN: {_offenders(missing, t)}; mask them, or set ignore_nan=True to skip them")
+        elif missing.any():
+            found = f"targets are NaN: {_offenders(missing, t)}"
+            raise ValueError(f"{found}; mask them, or set ignore_nan=True to skip them")
         if p.numel() == 0: return self
         if (bad := ~torch.isfinite(p)).any():
-            raise ValueError(f"predictions are NaN or infinite: {_offenders(bad, p)}; the training diverged: lower the learning rate, "
-                             "or check the inputs")
+            found = f"predictions are NaN or infinite: {_offenders(bad, p)}"
+            raise ValueError(f"{found}; the training diverged: lower the learning rate, or check the inputs")
         b = self.grid.index(t)
         p, t = p.double(), t.double()
         self._sums = _pool(torch.stack([self._sums, _bin_sums(p, t, b, self.grid.n_bins, self.gm_eps).cpu()]))
@@ -223,26 +230,31 @@ class DIRMetrics:
     def merge(self,
         other: "DIRMetrics", # of the same grid, regions and options; not changed
     ) -> "DIRMetrics": # itself
-        "Add what another one has seen. `ValueError` if the two measure differently or either is already reduced over processes."
+        "Add what another one has seen. `ValueError` if the two measure differently or either is already reduced."
         for k in ("grid", "regions", "gm_eps", "delta", "depth", "ranks", "ignore_nan"):
-            if getattr(self, k) != getattr(other, k): raise ValueError(f"metrics with a different {k} cannot be merged: build both alike")
-        if self._reduced or other._reduced: raise ValueError("merge after all_reduce would count samples twice: merge first")
+            if getattr(self, k) != getattr(other, k):
+                raise ValueError(f"metrics with a different {k} cannot be merged: build both alike")
+        if self._reduced or other._reduced:
+            raise ValueError("merge after all_reduce would count samples twice: merge first")
         self._sums, self._seen = _pool(torch.stack([self._sums, other._sums])), self._seen + other._seen
         return self
 
     def all_reduce(self,
         fabric: Any, # a launched `lightning_fabric.Fabric`; every process must call
     ) -> "DIRMetrics": # itself, now over all processes
-        "Sum over processes, once, after the last `update`; a process that saw nothing takes part. `ValueError` if called twice."
-        if self._reduced: raise ValueError("all_reduce was called twice and would count samples twice: call reset() before the next epoch")
+        "Sum over processes, once, after the last `update`, also where nothing was seen. `ValueError` if called twice."
+        if self._reduced:
+            raise ValueError("all_reduce was called twice and would count samples twice: call reset() in between")
         if fabric.world_size > 1:
             self._sums = _pool(fabric.all_gather(self._sums.to(fabric.device)).cpu())
-            if self.ranks: self._seen = [_gather_columns(fabric, torch.cat([torch.zeros(3, 0, dtype=torch.float64), *self._seen], 1))]
+            if self.ranks:
+                seen = torch.cat([torch.zeros(3, 0, dtype=torch.float64), *self._seen], 1)
+                self._seen = [_gather_columns(fabric, seen)]
         self._reduced = True
         return self
 
     def compute(self) -> dict[str, dict[str, float]]: # region ('all', 'many', 'medium', 'few') -> metric -> value
-        "n, mae, mse, rmse, gm, pearson, spearman, bmae, delta1, gm_floored of each region, with `depth` four more; n = 0 and NaN for a region without samples."
+        "Every measure of each region, with `depth` four more; n = 0 and NaN for a region without samples."
         seen = torch.cat([torch.zeros(3, 0, dtype=torch.float64), *self._seen], 1)
         masks = {name: self.regions.mask(name).cpu() for name in ("all", *self.regions.names)}
         rank = lambda m: spearman(*seen[:2, m[seen[2].long()]]) if self.ranks else math.nan
@@ -251,4 +263,5 @@ class DIRMetrics:
     def per_bin(self) -> dict[str, np.ndarray]: # value (B,), count (B,), mae (B,), bias (B,) = mean of pred - target
         "Test count, MAE and signed error of every bin, target units; NaN for a bin without samples."
         n, size, err = self._sums[:, 0], self._sums[:, 1], self._sums[:, 2]
-        return {"value": self.grid.values.numpy(), "count": n.long().numpy(), "mae": (size / n).numpy(), "bias": (err / n).numpy()}
+        found = {"value": self.grid.values, "count": n.long(), "mae": size / n, "bias": err / n}
+        return {k: v.numpy() for k, v in found.items()}

@@ -10,13 +10,13 @@ import json, math, os, shutil, tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 # %% ../nbs/lib/ground/00_paths.ipynb #c005
 def project_root(
     start: Path | str | None = None, # where to begin looking; the working folder if None
 ) -> Path: # absolute path of the project
-    "The nearest folder at or above `start` that holds a `dvc.yaml`; `DIR_NB_ROOT` overrides; the working folder if there is none."
+    "The nearest folder at or above `start` with a `dvc.yaml`, else the working folder; `DIR_NB_ROOT` overrides."
     if (given := os.environ.get("DIR_NB_ROOT")) and start is None: return Path(given).resolve()
     here = Path(start or Path.cwd()).resolve()
     return next((p for p in (here, *here.parents) if (p / "dvc.yaml").is_file()), here)
@@ -26,11 +26,11 @@ def safe_join(
     base: Path | str, # the folder nothing may leave
     *parts: str, # path below it, as a manifest or an archive names it
 ) -> Path: # the resolved path
-    "Join `parts` below `base`; raises `ValueError` for an absolute path or one that leaves `base`, through `..` or a link."
+    "Join `parts` below `base`; raises `ValueError` for a path that leaves it: absolute, through `..` or a link."
     root = Path(base).resolve()
     path = root.joinpath(*parts).resolve()
     if not path.is_relative_to(root):
-        raise ValueError(f"{'/'.join(map(str, parts))!r} leads outside its folder {root.name!r}: use paths below that folder")
+        raise ValueError(f"{'/'.join(map(str, parts))!r} leads outside its folder {root.name!r}: use paths below it")
     return path
 
 # %% ../nbs/lib/ground/00_paths.ipynb #c010
@@ -49,11 +49,16 @@ def atomic_path(
     finally: shutil.rmtree(holder, ignore_errors=True)
 
 # %% ../nbs/lib/ground/00_paths.ipynb #c013
+@runtime_checkable
+class _Array(Protocol):
+    "What arrays, tensors and their scalars have in common; neither library is imported for it."
+    def tolist(self) -> Any: ...
+
 def _plain(x: Any) -> Any:
     "Containers of Python scalars; NaN and infinities as None."
     if isinstance(x, dict): return {str(k): _plain(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)): return [_plain(v) for v in x]
-    if hasattr(x, "tolist"): return _plain(x.tolist())
+    if isinstance(x, _Array): return _plain(x.tolist())
     if isinstance(x, float): return x if math.isfinite(x) else None
     return x if isinstance(x, (str, int, bool, type(None))) else str(x)
 
@@ -76,4 +81,5 @@ def read_json(
 ) -> Any:
     "The content of a JSON file; raises `ValueError` naming the file if it is not JSON."
     try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as e: raise ValueError(f"{path} is not valid JSON ({e}): delete it and make it again") from e
+    except json.JSONDecodeError as e:
+        raise ValueError(f"{path} is not valid JSON ({e}): delete it and make it again") from e

@@ -100,7 +100,8 @@ def import_closure(
 def _without_docstrings(tree: ast.AST) -> ast.AST:
     "The tree with every docstring removed, in place."
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node, clean=False) is not None:
+        documented = isinstance(node, (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        if documented and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
     return tree
 
@@ -119,13 +120,14 @@ def notebook_source(
     try: cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     except (json.JSONDecodeError, KeyError) as e: raise ValueError(f"{path} is not a readable notebook: {e!r}") from e
     code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    return "\n".join("\n".join(line for line in c.splitlines() if not line.lstrip().startswith(("%", "!"))) for c in code)
+    lines = [line for c in code for line in c.splitlines()]
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
 
 def code_digests(
     modules: Iterable[str], # dotted names to start from
     package: Path | None = None, # the package's folder
 ) -> dict[str, str]: # dotted name -> digest, for everything they reach
-    "The digest of every module of the package that `modules` reach; of a module from elsewhere, of its own file and what it reaches here."
+    "The digest of every module of the package that `modules` reach; of a module from elsewhere, also of its own file."
     modules, name = set(modules), (package or package_dir()).name
     own = {m for m in modules if m.split(".")[0] == name}
     source = {m: Path(importlib.util.find_spec(m).origin).read_text(encoding="utf-8") for m in sorted(modules - own)}
@@ -146,7 +148,8 @@ def module_of(
         if spec is None: break
         if spec.submodule_search_locations is None: return name
         found, file = name, spec.origin
-    if found is None: raise ValueError(f"{path!r}: there is no module {parts[0]!r} to import; install it, or start where it lies")
+    if found is None:
+        raise ValueError(f"{path!r}: there is no module {parts[0]!r} to import; install it, or start where it lies")
     if file and part in Path(file).read_text(encoding="utf-8"): return found # the package itself defines it
     raise ValueError(f"{path!r}: {found!r} has no module {part!r}; check the spelling")
 
@@ -157,7 +160,8 @@ def named_paths(
     found, todo = set(), [settings]
     while todo:
         at = todo.pop()
-        if isinstance(at, dict): found |= {at[k] for k in ("class", "function", "loader") if isinstance(at.get(k), str)}
+        if isinstance(at, dict):
+            found |= {at[k] for k in ("class", "function", "loader") if isinstance(at.get(k), str)}
         if isinstance(at, (dict, list, tuple)): todo += at.values() if isinstance(at, dict) else at
     return sorted(found)
 
@@ -175,7 +179,7 @@ def recipe_for(
     names = {path.split(".")[-1] for path in named_paths(settings)}
     return {name: args for name, args in (recipe or {}).items() if name in names}
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c024
+# %% ../nbs/lib/ground/08_provenance.ipynb #c026
 def file_digest(
     *paths: Path | str, # files, in the order that counts
 ) -> str: # 64 hex digits
@@ -195,9 +199,10 @@ def _data_digest(files: tuple[tuple[Path, int, int], ...]) -> str: # path, time 
 def data_digest(
     prepared: Path | str, # the folder of a prepared data set
 ) -> str | None: # 64 hex digits; None if it is not here
-    "A digest of what a run reads of a data set; not of its report, nor of title and units, which name it and change no number."
-    files = [p for p in sorted(Path(prepared).glob("*")) if p.suffix in (".json", ".npy", ".txt") and p.name != "report.txt"]
+    "A digest of what a run reads of a data set; not of its report, title and units, which change no number."
+    read = [p for p in sorted(Path(prepared).glob("*")) if p.suffix in (".json", ".npy", ".txt")]
+    files = [p for p in read if p.name != "report.txt"]
     return _data_digest(tuple((p, p.stat().st_mtime_ns, p.stat().st_size) for p in files)) if files else None
 
-# %% ../nbs/lib/ground/08_provenance.ipynb #c027
+# %% ../nbs/lib/ground/08_provenance.ipynb #c029
 NUMERICS = 1 # raise it when a stored golden run changes (tests/slice/golden.json)

@@ -50,7 +50,7 @@ def gather(x, bins, fabric=None):
         parts[-1].update((f[:, 0] > 1000).long(), b)
     if fabric:
         for s in parts:
-            s.all_reduce(fabric)
+            s.sync(fabric) if isinstance(s, FDS) else s.all_reduce(fabric)
     for s in parts:
         s.end_epoch(0) if isinstance(s, FDS) else s.end_epoch()
     return parts

@@ -46,7 +46,7 @@ class Part(nn.Module):
     def enter(self, phase: Any, run: Any) -> None:
         "A phase begins, with the model as the one before left it; a function of that and of the random state alone."
 
-    def before_step(self, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Any, weight: Tensor | None) -> None:
+    def before_step(self, model: nn.Module, batch, epoch: int, lr: float, draw, weight: Tensor | None) -> None:
         "Prepare for a step, such as by meta-learning; must not change the model nor wait for the device."
 
     def weigh(self, bins: Tensor, epoch: int) -> Tensor | None: # (N,) -> (N,)
