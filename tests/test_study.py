@@ -1,5 +1,6 @@
 """Studies on real data: a variant that sets nothing is the run of the grid, measures against a slow loop, missing data changes nothing."""
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -154,6 +155,7 @@ def test_norms_that_training_left(project):
     """What a run stored of its norms is what its model gives, and a loop over labels."""
     script = """
 import json
+import shutil
 from dir_nb.compendium.label_norms import training_norms
 from dir_nb.run import load_model, plain_training
 trainer = load_model("runs/abalone_dir/l1/s0/model.safetensors", ".")
@@ -174,3 +176,19 @@ print(json.dumps({"norm": found["norm"].tolist(), "mae": found["mae"].tolist(), 
     assert list(study) == table.index.tolist() and [v["n"] for v in study.values()] == table.train_count.tolist()
     for k in ("norm", "norm_std", "train_mae", "test_mae"):
         np.testing.assert_allclose([np.nan if v[k] is None else v[k] for v in study.values()], table[k], rtol=1e-4)
+
+
+def test_older_studies_are_marked(tmp_path):
+    """A changed entry is said in the caption of every figure of a study that varies it, and of no other."""
+    from dir_nb.compendium.pipeline import artefacts, older_note
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for path in (ROOT / "results/studies").glob("*.json"):
+        (tmp_path / "results/studies").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "results/studies")
+    varied = {a.stem: a.studies for a in artefacts(ROOT) if a.studies}
+    assert {stem: older_note(s, tmp_path) for stem, s in varied.items()} == dict.fromkeys(varied, "")
+    path = tmp_path / "conf/methods/risda_r.yaml"
+    path.write_text(path.read_text().replace("alpha: 0.5", "alpha: 0.6"))
+    assert "variant 'risda' has changed" in older_note(varied["fig_strategies"], tmp_path)
+    assert older_note(varied["fig_norm_weights"], tmp_path) == ""
