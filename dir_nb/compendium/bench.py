@@ -262,8 +262,8 @@ def epoch_shares(
     rows = [{"what": "second forward pass", "update": forward, "end": 0.}]
     for name, entry in entries.items():
         method = build_method(with_clusters(entry, s.clusters), bench.view, dim).to(bench.device)
-        once = lambda: statistics_time(method, bench.view, dim, s.batch, samples, bench.device)
-        update, end = np.median([once() for _ in range(repeats + 1)][1:], axis=0)
+        given = method, bench.view, dim, s.batch, samples, bench.device
+        update, end = np.median([statistics_time(*given) for _ in range(repeats + 1)][1:], axis=0)
         rows.append({"what": name, "update": update * AGEDB_TRAIN, "end": end})
     frame = pd.DataFrame(rows).assign(arch=s.arch, size=s.size, batch=s.batch, dim=dim, bins=s.bins, epoch=step)
     return frame.assign(share=(frame["update"] + frame["end"]) / step)

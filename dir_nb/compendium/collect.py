@@ -16,11 +16,15 @@ import pandas as pd
 
 from ..conf import flat_dataset, load_conf
 from ..paths import atomic_path, project_root, read_json
-from ..checks import suggest
 
 # %% ../../nbs/compendium/02_collect.ipynb #c006
 REGIONS = ("all", "many", "medium", "few")
 BIN_COLUMNS = ["bin", "value", "train_count", "region", "n", "mae", "bias"]
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    "The end of an error message."
+    from dir_nb.checks import suggest # when something is wrong, not before: it loads torch
+    return suggest(name, known)
 
 class RunProblems(ValueError):
     "Runs are missing or unreadable; the message names them all."
@@ -36,7 +40,7 @@ def planned(
     for key, given in (("datasets", datasets), ("methods", methods)):
         found[key], known = split(given or conf["grid"][key]), conf[key]
         for name in found[key]:
-            if name not in known: raise ValueError(f"{key[:-1]} {name!r} is not in conf/{key}{suggest(name, known)}")
+            if name not in known: raise ValueError(f"{key[:-1]} {name!r} is not in conf/{key}{_nearest(name, known)}")
     return found | {"seeds": [int(s) for s in split(conf["train"]["seeds"] if seeds is None else seeds)]}
 
 def dataset_titles(
@@ -52,7 +56,7 @@ def dataset_entry(
     "A data set's settings and how it is shown, with defaults filled in. Raises `ValueError` for an unknown id."
     conf = load_conf(root)
     known = conf["datasets"]
-    if dataset not in known: raise ValueError(f"dataset {dataset!r} is not in conf/datasets{suggest(dataset, known)}")
+    if dataset not in known: raise ValueError(f"dataset {dataset!r} is not in conf/datasets{_nearest(dataset, known)}")
     entry = flat_dataset(known[dataset]) | conf["display"]["datasets"][dataset]
     dense = entry.get("modality") == "dense"
     metrics = ["mae", "gm", "rmse", "delta1"] if dense else ["mae", "gm"]

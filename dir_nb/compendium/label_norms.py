@@ -46,6 +46,7 @@ def training_norms(
     found = {"count": count, "norm": mean[:, 1], "norm_var": (mean[:, 2] - mean[:, 1].square()).clamp(min=0)}
     return found | {"mae": mean[:, 3], "bias": mean[:, 4], "proto": mean[:, 5:]}
 
+# %% ../../nbs/compendium/05_label_norms.ipynb #n004
 def _run_bins(
     folder: Path, # of a finished run
 ) -> pd.DataFrame: # of `read_bins`
