@@ -93,7 +93,7 @@ def resolve_method(
             raise ValueError(f"{where} has no class: give the dotted path of one, or a base")
     return {"display": own.get("display") or {}, **out}
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c017
+# %% ../nbs/lib/ground/09_conf.ipynb #c019
 KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys it may have
     "grid": ({"datasets", "methods", "seeds"}, set()),
     "search": ({"round", "draws", "metric", "datasets", "spaces"}, set()),
@@ -132,7 +132,7 @@ def _studies(files: dict[str, dict]) -> Iterator[tuple[str, dict]]:
             raise ValueError(f"conf/studies/{name}.yaml: the base {base!r} is unknown{_nearest(base, files)}")
         yield name, {k: v for k, v in {**files.get(base, {}), **own}.items() if k != "base"}
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c018
+# %% ../nbs/lib/ground/09_conf.ipynb #c020
 def load_conf(
     root: Path | str | None = None, # the project
 ) -> dict: # {grid, train: {seeds}, datasets, methods, studies, search, display}
@@ -154,7 +154,7 @@ def load_conf(
     return {"grid": {k: grid[k] or [] for k in ("datasets", "methods")}, "train": {"seeds": grid["seeds"]}, **found,
             "studies": dict(_studies(_folder(folder / "studies", "studies", []))), "search": search, "display": display}
 
-# %% ../nbs/lib/ground/09_conf.ipynb #c022
+# %% ../nbs/lib/ground/09_conf.ipynb #c024
 SHOWN = ("title", "units", "metrics", "paper", "counted") # of a data set, in `display`: no number depends on them
 
 def flat_dataset(

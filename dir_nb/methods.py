@@ -35,7 +35,8 @@ def given_by(
 ) -> dict[str, Any]:
     "What constructors may take of the data."
     targets = view.train.targets
-    return {"grid": view.grid, "counts": view.counts, "values": view.grid.values, "n_bins": view.grid.n_bins, "dim": dim,
+    grid = view.grid
+    return {"grid": grid, "counts": view.counts, "values": grid.values, "n_bins": grid.n_bins, "dim": dim,
             "targets": targets[torch.isfinite(targets)], "unit": view.target_std}
 
 def build(
@@ -56,7 +57,8 @@ def build(
     for key in own:
         if key not in takes: raise ValueError(f"{where}: {spec['class']} has no argument {key!r}{suggest(key, takes)}")
     from_data = {k: v for k, v in given.items() if k in takes and k not in own}
-    lacking = [k for k, p in takes.items() if p.default is p.empty and k not in own | from_data and p.kind is p.POSITIONAL_OR_KEYWORD]
+    needed = [k for k, p in takes.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    lacking = [k for k in needed if k not in own | from_data]
     if lacking: raise ValueError(f"{where}: {spec['class']} needs {', '.join(lacking)}: add it to the entry")
     return make(**from_data, **own)
 
@@ -67,10 +69,13 @@ def build_method(
     recipe: dict[str, dict] | None = None, # of the data set: class name -> arguments
 ) -> Method:
     "The parts that an entry names, joined; raises `ValueError` for what it cannot be made of."
-    if not isinstance(entry.get("parts"), dict): raise ValueError("the entry has no parts: give `parts:` with a loss at least")
+    if not isinstance(entry.get("parts"), dict):
+        raise ValueError("the entry has no parts: give `parts:` with a loss at least")
     named_modules(entry["parts"]) # all of them are there
     given = given_by(view, dim)
     parts = {name: build(spec, given, name, recipe) for name, spec in entry["parts"].items()}
     for name, part in parts.items():
-        if not isinstance(part, Part): raise ValueError(f"{name} is {type(part).__name__}, no part: give a class derived from dir_nb.parts.part.Part")
+        if not isinstance(part, Part):
+            kind = type(part).__name__
+            raise ValueError(f"{name} is {kind}, no part: give a class derived from dir_nb.parts.part.Part")
     return Method(parts)

@@ -26,7 +26,8 @@ from .models.catalog import build_model, model_module
 from .checks import suggest
 from .paths import atomic_path, project_root, read_json, write_json, write_text
 from .provenance import code_digests, data_digest, named_modules, recipe_for
-from .train.core import TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict, seed_epoch, trace_arrays
+from .train.core import (TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict,
+                               seed_epoch, trace_arrays)
 
 # %% ../nbs/lib/train/76_run.ipynb #c006
 def run_config(
@@ -35,17 +36,22 @@ def run_config(
     method: str, # method id
     seed: int, # number of the split and of all randomness
 ) -> dict: # plain values: {dataset, method, seed, model, recipe, entry: {parts}, train}
-    "Everything that shapes a run, in one dict; raises `ValueError` naming an unknown data set, method, module or setting."
+    "Everything that shapes a run, in one dict; `ValueError` names an unknown data set, method, module or setting."
     for kind, name in (("datasets", dataset), ("methods", method)):
         if name not in conf[kind]: raise ValueError(f"{name!r} is not among conf/{kind}{suggest(name, conf[kind])}")
     data, entry = conf["datasets"][dataset], conf["methods"][method]
     named_modules(entry["parts"]) # all of them are there
     train = data.get("train", {}) | entry.get("train", {})
-    if "lr_factor" in train: train["lr"] = train.get("lr", TrainConfig.lr) * train.pop("lr_factor") # a method's, on any data set
+    if "lr_factor" in train:
+        # a method's, on any data set
+        train["lr"] = train.get("lr", TrainConfig.lr) * train.pop("lr_factor")
     unknown = train.keys() - TrainConfig.__dataclass_fields__.keys()
-    if unknown: raise ValueError(f"unknown train settings {sorted(unknown)}: there are {', '.join(TrainConfig.__dataclass_fields__)}")
-    return {"dataset": dataset, "method": method, "seed": seed, "model": data["model"],
-            "recipe": recipe_for(entry["parts"], data.get("recipe")), "entry": {"parts": entry["parts"]}, "train": train}
+    if unknown:
+        known = ", ".join(TrainConfig.__dataclass_fields__)
+        raise ValueError(f"unknown train settings {sorted(unknown)}: there are {known}")
+    run = {"dataset": dataset, "method": method, "seed": seed}
+    recipe = recipe_for(entry["parts"], data.get("recipe"))
+    return run | {"model": data["model"], "recipe": recipe, "entry": {"parts": entry["parts"]}, "train": train}
 
 # %% ../nbs/lib/train/76_run.ipynb #c010
 LIBRARIES = ("torch", "numpy", "scikit-learn") # what computes, beside our own code
@@ -84,10 +90,11 @@ def make_trainer(
 @torch.no_grad()
 def training_features(
     trainer: Trainer, # fitted
-) -> tuple[FeatureStats, FeatureStats]: # mean and variance of each bin's features; and of (g, undecoded; the feature's norm; the decoded prediction's absolute error)
+) -> tuple[FeatureStats, FeatureStats]: # of each bin's features; of (g, feature's norm, absolute error)
     "Statistics of the training split under the final model, nothing dropped or augmented."
     model, view = trainer.model, trainer.view
-    stats, out = (FeatureStats(view.grid.n_bins, d, covariance="diagonal").to(trainer.fabric.device) for d in (model.feat_dim, 3))
+    empty = lambda dim: FeatureStats(view.grid.n_bins, dim, covariance="diagonal").to(trainer.fabric.device)
+    stats, out = empty(model.feat_dim), empty(3)
     model.eval()
     for x, target in plain_training(trainer):
         feat = model.encode(x).float().flatten(0, -2)
@@ -111,9 +118,10 @@ def save_model(
     config: dict, # of the run
     path: Path, # a .safetensors file
 ) -> None:
-    "Write the model's weights (`model.*`) and what the method's decoder needs (`method.*`), with the settings as metadata."
+    "Write the model's weights (`model.*`) and what the method's decoder needs (`method.*`), with their settings."
     parts = {"model": trainer.model.state_dict(), "method": _kept(trainer.method)}
-    tensors = {f"{name}.{k}": v.detach().cpu().contiguous().clone() for name, part in parts.items() for k, v in part.items()}
+    named = {f"{name}.{k}": v for name, part in parts.items() for k, v in part.items()}
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in named.items()}
     with atomic_path(path) as tmp: save_file(tensors, tmp, {"config": json.dumps(config, sort_keys=True)})
 
 def load_model(
@@ -126,7 +134,8 @@ def load_model(
         tensors = {k: f.get_tensor(k) for k in f.keys()}
     trainer = make_trainer(config, open_prepared(config["dataset"], root).seed(config["seed"]))
     trainer.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    trainer.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}, strict=False)
+    own = {k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}
+    trainer.method.load_state_dict(own, strict=False)
     return trainer
 
 # %% ../nbs/lib/train/76_run.ipynb #c018
@@ -138,7 +147,8 @@ def write_results(
     "Evaluate the chosen epoch on the test split and write the run's files."
     t, view = trainer, trainer.view
     loaders = {s: t.loader(getattr(view, s), t.config.eval_batch_size, shared=False) for s in ("val", "test")}
-    pairs = {s: [torch.cat(p) for p in zip(*predict(t.model, t.method, loader, t.fabric))] for s, loader in loaders.items()}
+    joined = lambda loader: [torch.cat(p) for p in zip(*predict(t.model, t.method, loader, t.fabric))]
+    pairs = {s: joined(loader) for s, loader in loaders.items()}
     found = {s: t.metrics(delta=True) for s in pairs}
     for s, (pred, target) in pairs.items(): found[s].update(pred, target)
     head = {k: config[k] for k in ("dataset", "method", "seed")} | {"best_epoch": t.state.best_epoch}
@@ -146,16 +156,20 @@ def write_results(
     counts = view.counts.numpy()
     bins = pd.DataFrame(found["test"].per_bin())
     bins.insert(0, "bin", np.arange(len(bins)))
-    bins = bins.rename(columns={"count": "n"}).assign(train_count=counts, region=[view.regions.names[r] for r in view.regions.region.tolist()])
-    write_text(folder / "bins.csv", bins[["bin", "value", "train_count", "region", "n", "mae", "bias"]].to_csv(index=False, lineterminator="\n"))
+    regions = [view.regions.names[r] for r in view.regions.region.tolist()]
+    bins = bins.rename(columns={"count": "n"}).assign(train_count=counts, region=regions)
+    bins = bins[["bin", "value", "train_count", "region", "n", "mae", "bias"]]
+    write_text(folder / "bins.csv", bins.to_csv(index=False, lineterminator="\n"))
     pred, target = pairs["test"]
-    write_text(folder / "predictions.csv", pd.DataFrame({"pred": pred, "target": target}).to_csv(index=False, lineterminator="\n"))
+    predictions = pd.DataFrame({"pred": pred, "target": target})
+    write_text(folder / "predictions.csv", predictions.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "history.csv", history_csv(t.state.history))
     write_json(folder / "config.json", config)
     save_model(trainer, config, folder / "model.safetensors")
     stats, out = training_features(t)
     # w' Sigma w is the variance of g: the features' variances alone do not give it
-    arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var} | {f"{k}_{m}": getattr(out, m)[:, i] for i, k in enumerate(("pred", "norm", "error")) for m in ("mean", "var")}
+    arrays = {"count": stats.count, "mean": stats.mean, "var": stats.var}
+    for i, k in enumerate(("pred", "norm", "error")): arrays |= {f"{k}_mean": out.mean[:, i], f"{k}_var": out.var[:, i]}
     if t.state.traces: np.savez(folder / "traces.npz", **trace_arrays(t.state.traces))
     arrays |= t.method.arrays()
     np.savez(folder / "feature_stats.npz", **{k: v.cpu().numpy() for k, v in arrays.items()})
@@ -199,8 +213,11 @@ def evaluate_run(
     "Load a finished run's model and measure it on a split; raises `FileNotFoundError` if there is no such run."
     root = Path(root or project_root())
     path = root / "runs" / dataset / method / f"s{seed}" / "model.safetensors"
-    if not path.is_file(): raise FileNotFoundError(f"no finished run in {path.parent.relative_to(root)}: `dir-nb train {dataset} {method}` makes it")
+    if not path.is_file():
+        where = path.parent.relative_to(root)
+        raise FileNotFoundError(f"no finished run in {where}: `dir-nb train {dataset} {method}` makes it")
     if split not in ("train", "val", "test"): raise ValueError(f"split is {split!r}: choose train, val or test")
     t = load_model(path, root)
     data = plain_split(t.view, split)
-    return evaluate(t.model, t.method, t.loader(data, t.config.eval_batch_size), t.metrics(delta=True), t.fabric).compute()
+    loader = t.loader(data, t.config.eval_batch_size)
+    return evaluate(t.model, t.method, loader, t.metrics(delta=True), t.fabric).compute()

@@ -26,7 +26,7 @@ def default_workers(n: int) -> int: # processes
 def joblib_backend(
     workers: int, # processes
 ) -> str: # name of a joblib backend, ready
-    "`DIR_NB_BACKEND`, else loky, registered with joblib where it comes from elsewhere; raises `ValueError` if that is not installed."
+    "`DIR_NB_BACKEND`, else loky, registered with joblib if it comes from elsewhere; `ValueError` if not installed."
     name = os.environ.get("DIR_NB_BACKEND", "loky")
     try:
         if name == "ray":
@@ -36,7 +36,8 @@ def joblib_backend(
             from dask.distributed import get_client
             get_client()
     except ImportError as e: raise ValueError(f"DIR_NB_BACKEND={name}: {e}; `pip install dir-nb[cluster]`") from e
-    except ValueError as e: raise ValueError("DIR_NB_BACKEND=dask: no client; make a dask.distributed.Client first") from e
+    except ValueError as e:
+        raise ValueError("DIR_NB_BACKEND=dask: no client; make a dask.distributed.Client first") from e
     return name if workers > 1 else "sequential"
 
 def in_parallel(
@@ -50,7 +51,8 @@ def in_parallel(
     workers = workers or default_workers(len(items))
     jobs = (joblib.delayed(_numbered)(call, i, item) for i, item in enumerate(items))
     backend = joblib_backend(workers)
-    given = "generator_unordered" if backend in ("loky", "sequential") else "list" # clusters' backends give all at the end
+    # clusters' backends give all results at the end
+    given = "generator_unordered" if backend in ("loky", "sequential") else "list"
     found = joblib.Parallel(workers, backend=backend, return_as=given, pre_dispatch="all")(jobs)
     yield from tqdm(found, total=len(items), desc=label, unit="run", disable=None if progress else True)
 
@@ -58,7 +60,7 @@ def _numbered(call: Callable, i: int, item: tuple) -> tuple[int, Any]: return i,
 
 # %% ../nbs/lib/train/77_seeds.ipynb #c009
 def _train_run(dataset: str, method: str, seed: int, root: Path, progress: bool = False) -> float: # seconds
-    "One run, in a process of its own, one thread; then it is moved to runs/. What trains is loaded here, by the workers alone."
+    "One run, in a process of its own, one thread; then it is moved to runs/. What trains is loaded by workers alone."
     import torch
 
     from dir_nb.run import run_seed
@@ -89,7 +91,8 @@ def is_kept(
     "Whether a run is finished and what shapes it is still the same."
     from dir_nb.run import run_config, run_key
     (dataset, method), seed = folder.parts[-3:-1], folder.name.removeprefix("s")
-    if method not in conf["methods"] or int(seed) not in conf["train"]["seeds"] or not (folder / "key.json").is_file(): return False
+    if method not in conf["methods"] or int(seed) not in conf["train"]["seeds"] or not (folder / "key.json").is_file():
+        return False
     return read_json(folder / "key.json") == run_key(run_config(conf, dataset, method, int(seed)), root)
 
 # %% ../nbs/lib/train/77_seeds.ipynb #c010
@@ -100,7 +103,7 @@ def run_methods(
     workers: int | None = None, # processes; None = `default_workers`
     progress: bool = True,
 ) -> dict[str, dict]: # method -> of `summarise`
-    "Train and evaluate every seed of some methods that is not kept; writes `runs/<dataset>/` and `metrics/<dataset>/<method>.json`."
+    "Train and evaluate the methods' seeds not kept; writes `runs/<dataset>/`, `metrics/<dataset>/<method>.json`."
     from dir_nb.run import run_config
     root = Path(root or project_root())
     conf, runs, clock = load_conf(root), root / "runs" / dataset, root / "scratch" / "seconds.json"
@@ -108,9 +111,13 @@ def run_methods(
     took = read_json(clock) if clock.is_file() else {}
     parts = {m: str(conf["methods"][m]).count("'class'") for m in methods}
     lacking = [(m, s) for m in methods for s in conf["train"]["seeds"] if not is_kept(runs / m / f"s{s}", conf, root)]
-    lacking.sort(key=lambda run: ((known := took.get(f"{dataset} {run[0]}")) is not None, -(known or parts[run[0]]), run[1]))
+    def longest_first(run): # never timed first, then the longest
+        known = took.get(f"{dataset} {run[0]}")
+        return known is not None, -(known or parts[run[0]]), run[1]
+    lacking.sort(key=longest_first)
     jobs = [(dataset, m, s, root, progress and len(lacking) == 1) for m, s in lacking]
-    for i, seconds in in_parallel(_train_run, jobs, workers, dataset, progress): took[f"{dataset} {lacking[i][0]}"] = round(seconds, 1)
+    for i, seconds in in_parallel(_train_run, jobs, workers, dataset, progress):
+        took[f"{dataset} {lacking[i][0]}"] = round(seconds, 1)
     if lacking: write_json(clock, took)
     found = {m: summarise([runs / m / f"s{s}" for s in conf["train"]["seeds"]]) for m in methods}
     for m, summary in found.items(): write_json(root / "metrics" / dataset / f"{m}.json", summary)

@@ -144,7 +144,7 @@ def artefact_index(
         rows.append(f"| {a.stem} ({links}) | {a.desc}{older_note(a.studies, root)} | {a.paper or '(ours)'} | `{a.stage}` |")
     return "\n".join(rows) + "\n"
 
-# %% ../../nbs/compendium/06_pipeline.ipynb #c014
+# %% ../../nbs/compendium/06_pipeline.ipynb #c018
 def notebook_parameters(
     path: Path | str, # a notebook with a cell tagged `parameters`
 ) -> dict: # name -> default

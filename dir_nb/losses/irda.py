@@ -43,7 +43,7 @@ def exact_logit(
     q = 1 - 2 * (own - eta) * var / twice_var
     return (own * d_own.square() - eta * d_bin.square()) / twice_var + slope.square() * var / (2 * q) - q.log() / 2
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c012
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c013
 @dataclass
 class Augmented:
     "A batch under the augmentation, as every surrogate takes it."
@@ -74,7 +74,7 @@ class Augmented:
         (y_j, e_j, add, _), y = self.terms, self.column(self.y)
         return exact_logit(self.column(self.mu), self.column(var), y, y_j, own, e_j, self.twice_var) + add
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c014
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c015
 def split(
     a: Augmented, # the batch
 ) -> Tensor: # (N,), squared target units
@@ -83,7 +83,7 @@ def split(
     own = ((a.mu - a.y).square() + a.var) * (a.twice_var.detach() / a.twice_var)
     return own + a.twice_var.detach() * a.terms[3] * logits.logsumexp(1)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c016
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c017
 EXACT_LIMIT = 0.9 # s^2 at most this share of sigma^2
 
 def exact(
@@ -93,7 +93,7 @@ def exact(
     var = torch.minimum(a.var, EXACT_LIMIT * a.twice_var / 2)
     return a.twice_var.detach() * a.terms[3] * a.logits(1 / a.terms[3], var).logsumexp(1)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c018
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c019
 @cache
 def _hermite(n: int) -> tuple[np.ndarray, np.ndarray]: # found once, not in every step
     x, w = np.polynomial.hermite_e.hermegauss(n)
@@ -136,7 +136,7 @@ def expected(
     loss, log_w = at_nodes(a, nodes)
     return a.twice_var.detach() * a.terms[3] * (loss * log_w.exp()).sum(1)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c021
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c023
 def mse(
     a: Augmented, # the batch
 ) -> Tensor: # (N,), squared target units
@@ -145,7 +145,7 @@ def mse(
 
 SURROGATES = {"split": split, "exact": exact, "expected": expected, "mse": mse}
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c023
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c025
 def _each(x: Tensor, name: str, like: Tensor) -> Tensor: # 0-dim, (N,) or (N, 1) -> 0-dim or (N,)
     "One number for all samples, or one for each; raises `ValueError` for another shape (`vector`)."
     return x.to(like) if x.ndim == 0 else vector(x, name, len(like)).to(like)
@@ -172,7 +172,7 @@ def irda_loss(
     batch = Augmented(g, y, bins, var, shift, sigma, (y_j.to(g), e_j.to(g), add.to(g), m))
     return reduce_loss(chosen("surrogate", surrogate, SURROGATES)(batch), weight, reduction)
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c033
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c035
 class Clips(nn.Module):
     "How often s^2 met its limit, in an epoch's training."
     def __init__(self):
@@ -196,7 +196,7 @@ class Clips(nn.Module):
         self.share.copy_(self.n_clipped / self.n_used.clamp_min(1))
         self.n_clipped.zero_(); self.n_used.zero_()
 
-# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c035
+# %% ../../nbs/lib/losses/23_losses.irda.ipynb #c037
 class IRDALoss(ReMSELoss):
     "Expected ReMSE of augmented features: IRDA paper, sec. 3.5.1, Algorithm 1; `ValueError` for unfit parts."
     def __init__(

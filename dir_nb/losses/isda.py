@@ -141,7 +141,7 @@ class OwnBin(Part):
         self.stats.end_epoch()
         self.strength.fill_(self.ramp(epoch + 1))
 
-# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c023
+# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c025
 def tail_bins(
     counts: Tensor, # (B,) training count per bin
     tail_below: float = 100.0, # a bin with fewer samples is in the tail
@@ -166,7 +166,7 @@ def tail_strength(
     number("gamma", gamma, low=0, below=1)
     return (1 - gamma) / (1 - gamma ** per_bin(torch.as_tensor(counts), "counts").double().clamp_min(1))
 
-# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c026
+# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c028
 def reasoning(
     confusion: Tensor, # (B, B) shares of predictions, Eq. 6
     count: Tensor, # (B,) samples seen; bins with 0 have no statistics to lend
@@ -180,7 +180,7 @@ def reasoning(
     if not own_bin: mix = mix - torch.diag(mix.diagonal())
     return torch.diag(mix.sum(1)) if printed_index else mix
 
-# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c033
+# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c035
 RISDA_SHIFTS = ("printed", "residual", "confused")
 
 class Reasoning(OwnBin):
@@ -259,7 +259,7 @@ class Reasoning(OwnBin):
         self.confusion.end_epoch()
         self.mix.copy_(reasoning(self.confusion.matrix, self.stats.count, printed_index=self.printed_index))
 
-# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c037
+# %% ../../nbs/lib/losses/24_losses.isda.ipynb #c041
 def ISDARLoss(
     grid: BinGrid, # the bins
     counts: Tensor, # (B,) training count per bin

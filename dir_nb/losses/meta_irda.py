@@ -70,7 +70,7 @@ def standardise(
     std = (torch.where(known, d, 0).square().sum(0) / n).sqrt()
     return torch.where(std > 1e-6 * mean.abs(), d / torch.where(std > 0, std, 1), 0)
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c013
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c015
 class BinMean(nn.Module):
     "Running mean of a number per bin, streamed over epochs (IRDA paper, Sec. 3.5.2: L_b; momentum as `FeatureStats`)."
     def __init__(self,
@@ -114,7 +114,7 @@ class BinMean(nn.Module):
         "The running mean where there is one."
         return torch.where(self.count > 0, self.mean, math.nan)
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c017
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c019
 class MetaNet(nn.Module):
     "The two-layer network of Meta-IRDA (IRDA paper, Sec. 3.5.2); raises `ValueError` for sizes that cannot be."
     def __init__(self,
@@ -141,7 +141,7 @@ class MetaNet(nn.Module):
         v = torch.sigmoid(v_start.logit() + out[:, :1].squeeze(1))
         return torch.cat([v[:, None], (self.log_max * out[:, 1:].tanh()).exp()], 1)
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c021
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c025
 @torch.no_grad()
 def adam_step(
     phi: Tensor, # (P,) weights; changed
@@ -169,7 +169,7 @@ def mean_over_processes(t: Tensor) -> Tensor:
     dist.all_reduce(t)
     return t / dist.get_world_size()
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c024
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c028
 Params = dict[str, Tensor] # name -> parameter
 
 def virtual_step(
@@ -197,7 +197,7 @@ def meta_gradient(
     def after(phi: Tensor) -> Tensor: return meta_loss(virtual_step(lambda p: train_loss(p, phi), params, lr, clip))
     return torch.func.grad_and_value(after)(phi)
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c031
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c035
 class _Encoder(nn.Module):
     "A model's `encode` as a forward, since `functional_call` calls nothing else."
     def __init__(self, model: nn.Module):
@@ -217,7 +217,7 @@ def encode_with(
     index = getattr(batch, "index", None)
     return feat if index is None else feat.reshape(-1, feat.shape[-1])[index]
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c034
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c039
 INNER_CLIP = 1.0 # of `virtual_step`, within Meta-IRDA
 
 class MetaStep(Part):
@@ -272,7 +272,7 @@ class MetaStep(Part):
         for t in (self.value_sum, self.value_n): t.zero_()
         self._calls = 0
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c039
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c044
 def smooth_limit(
     var: Tensor, # any shape, not negative
     limit: Tensor | float, # above zero
@@ -289,7 +289,7 @@ def smooth_exact(
     var = smooth_limit(a.var, EXACT_LIMIT * a.sigma.square())
     return a.twice_var.detach() * a.terms[3] * a.logits(1 / a.terms[3], var).logsumexp(1)
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c041
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c046
 class MetaAugmentation(Augmentation):
     "IRDA's augmentation with learnt v_b and scales: IRDA paper, sec. 3.5.2; `ValueError` for options that do not fit."
     wants_draws = True
@@ -403,7 +403,7 @@ class MetaAugmentation(Augmentation):
         "Per bin, for the epoch: s^2 / sigma^2 in its last step, v_b, and the scales a_b and c_b."
         return super().trace() | {"mean_scale": self.shift_scale.clone(), "var_scale": self.var_scale.clone()}
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c043
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c048
 def objectives(
     loss: IRDALoss, # with a `MetaAugmentation`
     model: nn.Module, # `encode(x) -> (N, ..., D)` and `head`, an nn.Linear; in training mode; not changed

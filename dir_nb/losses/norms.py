@@ -28,7 +28,7 @@ def label_norms(
     feat: Tensor, # (N, D)
     share: Tensor, # (N, N), from `batch_labels`
 ) -> Tensor: # (N,), for every sample the norm of its label
-    "Mean norm of the features of each sample's label in the batch. Source: Frobenius-norm paper, public code `per_label_frobenius_norm`."
+    "Mean norm of features with each sample's label (Frobenius-norm paper, public code `per_label_frobenius_norm`)."
     return share.to(feat.dtype) @ torch.linalg.vector_norm(feat, dim=1)
 
 def _by_std(x: Tensor, first: Tensor) -> Tensor:
@@ -52,9 +52,12 @@ def norm_order_loss(
     distance: str = "absolute", # of labels: 'absolute' | 'square'
     eps: float = 1e-8, # added to both distributions
 ) -> Tensor: # scalar
-    "KL(p || q) of distances between labels and between norms; raises `ValueError` for unknown options or shapes that do not fit. Source: Frobenius-norm paper, public code `KL_distance.py`."
-    for name, value, known in (("direction", direction, DIRECTIONS), ("scale", scale, SCALES), ("distance", distance, DISTANCES)): _check(name, value, known)
-    if norm.dim() != 1 or target.numel() != len(norm): raise ValueError(f"norm {tuple(norm.shape)} and target {tuple(target.shape)} do not fit: give (N,) and (N,)")
+    "KL(p || q) of distances between labels and between norms (Frobenius-norm paper, public code `KL_distance.py`)."
+    options = ("direction", direction, DIRECTIONS), ("scale", scale, SCALES), ("distance", distance, DISTANCES)
+    for name, value, known in options:
+        _check(name, value, known)
+    if norm.dim() != 1 or target.numel() != len(norm):
+        raise ValueError(f"norm {tuple(norm.shape)} and target {tuple(target.shape)} do not fit: give (N,) and (N,)")
     if temperature <= 0: raise ValueError(f"temperature={temperature}: give a positive number")
     y = target.flatten().to(norm.dtype)
     first = batch_labels(y)[1]
@@ -85,12 +88,13 @@ def norm_target_loss(
     target: Tensor, # (N,) or (N, 1), labels
     goal: Tensor, # (N,) norm that each sample's label should have; NaN: none
     reduction: str = "sum", # over labels: 'sum' | 'mean'
-    head: tuple[Tensor, Tensor] | None = None, # weight (D,) and bias of a linear head: then its outputs stand for norms (ours)
+    head: tuple[Tensor, Tensor] | None = None, # (D,) and () of a linear head: its outputs stand for norms (ours)
 ) -> Tensor: # scalar, squared norm units
-    "Squared distance of the labels' norms to goal ones; raises `ValueError` for shapes that do not fit or an unknown reduction. Source: Frobenius-norm paper, phase 3, public code `post_hoc_train.py`."
+    "Squared distance of labels' norms to goal ones (Frobenius-norm paper, phase 3, public code `post_hoc_train.py`)."
     check_batch(feat, target)
     _check("reduction", reduction, ("sum", "mean"))
-    if goal.shape != (len(feat),): raise ValueError(f"goal {tuple(goal.shape)}: give one norm per sample, ({len(feat)},)")
+    if goal.shape != (len(feat),):
+        raise ValueError(f"goal {tuple(goal.shape)}: give one norm per sample, ({len(feat)},)")
     share, first = batch_labels(target.flatten())
     own = label_norms(feat, share) if head is None else share.to(feat.dtype) @ (feat @ head[0] + head[1])
     off = own - goal.to(feat.dtype)
@@ -111,7 +115,9 @@ class NormOrderLoss(nn.Module):
         weighting: str = "reference", # of ordinal entropy: 'reference' | 'minmax'
     ):
         super().__init__()
-        for name, value, known in (("direction", direction, DIRECTIONS), ("scale", scale, SCALES), ("distance", distance, DISTANCES), ("weighting", weighting, WEIGHTINGS)): _check(name, value, known)
+        options = ("direction", direction, DIRECTIONS), ("scale", scale, SCALES), ("distance", distance, DISTANCES)
+        for name, value, known in (*options, ("weighting", weighting, WEIGHTINGS)):
+            _check(name, value, known)
         if temperature <= 0: raise ValueError(f"temperature={temperature}: give a positive number")
         self.alpha, self.beta, self.weighting = alpha, beta, weighting
         self.options = {"temperature": temperature, "direction": direction, "scale": scale, "distance": distance}
@@ -134,7 +140,7 @@ def fit_norm_line(
     weight_decay: float = 1e-4,
     batch_size: int = 4,
 ) -> Tensor: # (2,) a and b, float64
-    "The line of f_F; 'adam' draws its start and its batches from torch's random state. Raises `ValueError` for fewer than two labels, norms that are not positive, or an unknown way. Source: Frobenius-norm paper, phase 2, public code `post_hoc_train.py`."
+    "The line of f_F; 'adam' draws random numbers (Frobenius-norm paper, phase 2, public code `post_hoc_train.py`)."
     _check("fit", fit, FITS)
     x, n = value.detach().cpu().double().flatten(), norm.detach().cpu().double().flatten()
     if len(x) < 2 or len(x) != len(n): raise ValueError(f"{len(x)} labels and {len(n)} norms: give two or more pairs")
@@ -144,8 +150,10 @@ def fit_norm_line(
     else:
         inverse = torch.where(n > 20, n, torch.expm1(n).log()) # softplus(inverse) = n: a start
         design = torch.stack([x, torch.ones_like(x)], 1)
-        with torch.no_grad(): line.weight[0, 0], line.bias[0] = torch.linalg.lstsq(design, inverse.unsqueeze(1)).solution.flatten()
-        optimizer = torch.optim.LBFGS(line.parameters(), max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+        with torch.no_grad():
+            line.weight[0, 0], line.bias[0] = torch.linalg.lstsq(design, inverse.unsqueeze(1)).solution.flatten()
+        precise = dict(max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(line.parameters(), **precise)
     def loss(at: Tensor) -> Tensor:
         optimizer.zero_grad()
         out = (F.softplus(line(x[at, None]).squeeze(1)) - n[at]).square().mean()

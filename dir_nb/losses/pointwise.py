@@ -36,7 +36,7 @@ def mse_loss(
     p, t = pair(pred, target)
     return reduce_loss((p - t).square(), weight, reduction)
 
-# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c010
+# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c011
 def huber_loss(
     pred: Tensor, # (N,) or (N, 1), target units
     target: Tensor, # (N,) or (N, 1), target units
@@ -49,7 +49,7 @@ def huber_loss(
     p, t = pair(pred, target)
     return reduce_loss(F.smooth_l1_loss(p, t, reduction="none", beta=beta), weight, reduction)
 
-# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c014
+# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c016
 ACTIVATIONS = ("sigmoid", "tanh", "printed")
 
 def _check_focal(base: str, beta: float, gamma: float, activate: str) -> None:
@@ -80,7 +80,7 @@ def focal_r_loss(
         factor = torch.tanh(inner).clamp_min(torch.finfo(err.dtype).tiny)
     return reduce_loss((err if base == "l1" else err.square()) * factor.pow(gamma), weight, reduction)
 
-# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c020
+# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c025
 def loss_term(
     loss: Part, # called as loss(pred, target, weight, feat=..., head=...)
     step: Step, # what the step has computed
@@ -102,7 +102,7 @@ class PointwiseLoss(Part):
     def extra_repr(self) -> str:
         return ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if k != "training" and not k.startswith("_"))
 
-# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c021
+# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c026
 class L1Loss(PointwiseLoss):
     "Mean absolute error (`l1_loss`). Source: Yang et al. (2021), public code `loss.py`."
     def forward(
@@ -127,7 +127,7 @@ class MSELoss(PointwiseLoss):
     ) -> Tensor: # scalar, or (N,) for 'none'
         return mse_loss(pred, target, weight, self.reduction)
 
-# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c022
+# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c027
 class HuberLoss(PointwiseLoss):
     "Huber loss (`huber_loss`); `ValueError` for beta <= 0. Source: Yang et al. (2021), public code `loss.py`."
     def __init__(
@@ -148,7 +148,7 @@ class HuberLoss(PointwiseLoss):
     ) -> Tensor: # scalar, or (N,) for 'none'
         return huber_loss(pred, target, weight, self.reduction, self.beta)
 
-# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c023
+# %% ../../nbs/lib/losses/20_losses.pointwise.ipynb #c028
 class FocalRLoss(PointwiseLoss):
     "Focal-R (`focal_r_loss`); `ValueError` for settings. Source: Yang et al. (2021), Focal-R baseline."
     def __init__(

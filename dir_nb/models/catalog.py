@@ -36,15 +36,17 @@ def model_module(
 # %% ../../nbs/lib/models/69_models.catalog.ipynb #c008
 def build_model(
     config: Mapping[str, Any], # {"name": id, option: value, ...}
-    input_spec: Mapping[str, Any], # of the data set: kind, and n_features | vocab_size, length (and vectors) | channels, size
+    input_spec: Mapping[str, Any], # kind, and n_features | vocab_size, length (and vectors) | channels, size
 ) -> FeatureRegressor:
-    "Make the model `config` names for inputs like `input_spec`; raises `ValueError` for an unknown name or option, or another kind of input."
+    "Make the model `config` names for inputs like `input_spec`; `ValueError` for unknown names, or other inputs."
     options = dict(config)
     name = options.pop("name", None)
     cls, kind = getattr(importlib.import_module(model_module(name)), MODELS[name][2]), input_spec.get("kind")
     if cls.modality != kind:
-        raise ValueError(f"model {name!r} reads {cls.modality} inputs, the data set's are {kind!r}{suggest(None, [k for k, m in MODELS.items() if m[0] == kind])}")
-    known = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", *cls.spec_keys, *cls.spec_optional)]
+        fitting = suggest(None, [k for k, m in MODELS.items() if m[0] == kind])
+        raise ValueError(f"model {name!r} reads {cls.modality} inputs, the data set's are {kind!r}{fitting}")
+    from_data = "self", *cls.spec_keys, *cls.spec_optional
+    known = [p for p in inspect.signature(cls.__init__).parameters if p not in from_data]
     for key in options:
         if key not in known: raise ValueError(f"model {name!r} has no option {key!r}{suggest(key, known)}")
     given = {k: input_spec[k] for k in cls.spec_keys} | {k: input_spec[k] for k in cls.spec_optional if k in input_spec}
@@ -56,7 +58,7 @@ def example_batch(
     n: int = 4, # samples
     seed: int = 0, # of the random numbers
 ) -> Tensor: # a batch as the data set would give it
-    "A random batch for an `input_spec`: what `check_model` and a first look at a model need. Raises `ValueError` for an unknown kind."
+    "A random batch for an `input_spec`, for `check_model` or a first look at a model. `ValueError` for unknown kinds."
     g = torch.Generator().manual_seed(seed)
     kind = input_spec.get("kind")
     if kind == "tabular": return torch.randn(n, input_spec["n_features"], generator=g)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 # %% ../../nbs/lib/models/60_models.core.ipynb #c005
 class FeatureRegressor(nn.Module):
-    "Base of all models: `encode` makes the feature, `head` the prediction $\\hat y = w^\\top z + w_0$ (Yang et al. 2021, Sec. 3)."
+    "Base of all models: `encode` makes the feature z, `head` the prediction w'z + w_0 (Yang et al. 2021, Sec. 3)."
     modality: str = "" # the kind of input: tabular, text, image or dense
     spec_keys: tuple[str, ...] = () # constructor arguments that come from the data set's `input_spec`
     spec_optional: tuple[str, ...] = () # likewise, of those that it may lack
@@ -70,29 +70,38 @@ def _run(model: nn.Module, x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def _check_shapes(model: FeatureRegressor, pred: Tensor, feat: Tensor, x: Tensor) -> None:
     "Shapes, finiteness and the linear head."
     lead = (len(x), *x.shape[-2:]) if model.modality == "dense" else (len(x),)
-    if not isinstance(model.head, nn.Linear): raise ValueError(f"head is {type(model.head).__name__}: make it nn.Linear(feat_dim, 1)")
+    if not isinstance(model.head, nn.Linear):
+        raise ValueError(f"head is {type(model.head).__name__}: make it nn.Linear(feat_dim, 1)")
     if feat.shape != (*lead, model.feat_dim):
-        raise ValueError(f"encode gave {tuple(feat.shape)}, expected {(*lead, model.feat_dim)}: the feature is the last dimension")
-    if pred.shape != (*lead, 1): raise ValueError(f"pred has shape {tuple(pred.shape)}, expected {(*lead, 1)}: return self.head(feat), feat")
-    if not (pred.isfinite().all() and feat.isfinite().all()): raise ValueError("the outputs are not all finite: check the initialisation")
-    if not torch.equal(pred, model.head(feat)): raise ValueError("pred is not head(feat): do not change the feature after it is returned")
+        shapes = f"encode gave {tuple(feat.shape)}, expected {(*lead, model.feat_dim)}"
+        raise ValueError(f"{shapes}: the feature is the last dimension")
+    if pred.shape != (*lead, 1):
+        raise ValueError(f"pred has shape {tuple(pred.shape)}, expected {(*lead, 1)}: return self.head(feat), feat")
+    if not (pred.isfinite().all() and feat.isfinite().all()):
+        raise ValueError("the outputs are not all finite: check the initialisation")
+    if not torch.equal(pred, model.head(feat)):
+        raise ValueError("pred is not head(feat): do not change the feature after it is returned")
 
 # %% ../../nbs/lib/models/60_models.core.ipynb #c011
 def _check_gradients(model: FeatureRegressor, pred: Tensor) -> None:
     "A gradient for every trainable parameter."
     model.zero_grad()
     (pred - pred.detach().mean() - 1).square().sum().backward()
-    dead = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().sum() > 0)]
+    moved = lambda p: p.grad is not None and p.grad.abs().sum() > 0
+    dead = [n for n, p in model.named_parameters() if p.requires_grad and not moved(p)]
     if dead: raise ValueError(f"no gradient reaches {dead}: use these parameters in encode, or remove them")
 
 def _check_repeats(model: FeatureRegressor, x: Tensor, seed: int) -> None:
     "Equal seeds give equal outputs in training; evaluation needs no seed and does not depend on the batch."
     for mode in (True, False):
         a, b = (_run(copy.deepcopy(model).train(mode), x, seed + (0 if mode else i))[0] for i in range(2))
-        if not torch.equal(a, b): raise ValueError(f"two {'training' if mode else 'evaluation'} passes differ: draw random numbers from torch only")
+        if not torch.equal(a, b):
+            kind = "training" if mode else "evaluation"
+            raise ValueError(f"two {kind} passes differ: draw random numbers from torch only")
     alone = model.eval()(x[:1])[0]
     if not torch.allclose(alone, model(x)[0][:1], rtol=1e-4, atol=1e-5):
-        raise ValueError("in evaluation a sample's prediction depends on the rest of its batch: check the normalisation layers and padding")
+        problem = "in evaluation a sample's prediction depends on the rest of its batch"
+        raise ValueError(f"{problem}: check the normalisation layers and padding")
 
 # %% ../../nbs/lib/models/60_models.core.ipynb #c012
 def check_model(
@@ -100,7 +109,7 @@ def check_model(
     x: Tensor, # a batch of at least two inputs
     seed: int = 0, # of initialisation and dropout
 ) -> dict[str, int]: # feat_dim and parameters
-    "Run the battery on a model: shapes, linear head, gradients, repeatability, state round trip. Raises `ValueError` saying what fails."
+    "Run the battery on a model: shapes, linear head, gradients, repeatability, state. `ValueError` says what fails."
     model = _seeded(make, seed).train()
     pred, feat = _run(model, x, seed)
     _check_shapes(model, pred, feat, x)
@@ -109,5 +118,5 @@ def check_model(
     other = _seeded(make, seed + 1)
     other.load_state_dict(model.state_dict())
     if not torch.equal(other.eval()(x)[0], model.eval()(x)[0]):
-        raise ValueError("a model loaded from state_dict predicts differently: keep all state in parameters and buffers")
+        raise ValueError("a model loaded from state_dict predicts differently: keep state in parameters and buffers")
     return {"feat_dim": model.feat_dim, "parameters": sum(p.numel() for p in model.parameters())}

@@ -30,7 +30,7 @@ class _Up(nn.Module):
 
 # %% ../../nbs/lib/models/64_models.depth.ipynb #c006
 class DepthNet(FeatureRegressor):
-    "Convolutional encoder and decoder with skips, one feature per pixel (Ronneberger et al. 2015, Fig. 1, with bilinear upsampling)."
+    "Convolutional encoder and decoder with skips, a feature per pixel (Ronneberger et al. 2015, Fig. 1; bilinear)."
     modality, spec_keys = "dense", ("channels",)
 
     def __init__(
@@ -39,11 +39,12 @@ class DepthNet(FeatureRegressor):
         width: int = 32, # channels behind the stem, doubled at each level; a multiple of 8
         levels: int = 2, # how often the resolution is halved
         hidden: int = 32, # D, length of a pixel's feature; a multiple of 8
-        stem: str = "full", # full; half: features are made at half the resolution, for a quarter of the work, and interpolated
+        stem: str = "full", # full; half: features at half the resolution, interpolated, for a quarter of the work
     ):
         super().__init__(hidden)
         if width < 8 or hidden < 8 or width % 8 or hidden % 8:
-            raise ValueError(f"width is {width} and hidden {hidden}: both must be positive multiples of 8, the size of a normalised group")
+            sizes = f"width is {width} and hidden {hidden}"
+            raise ValueError(f"{sizes}: both must be positive multiples of 8, the size of a normalised group")
         if levels < 1: raise ValueError(f"levels is {levels}: at least one is needed")
         if stem not in ("full", "half"): raise ValueError(f"stem is {stem!r}: choose full or half")
         sizes = [width * 2 ** i for i in range(levels + 1)]

@@ -22,7 +22,7 @@ def masked_max(
     return torch.where(some, seq.masked_fill(~mask[..., None], -torch.inf).amax(1), 0)
 
 class BiLSTM(nn.Module):
-    "Layers of LSTMs in both directions over rows of different lengths, without waiting for the device (Hochreiter & Schmidhuber 1997)."
+    "LSTMs in both directions over rows of different lengths, no wait for the device (Hochreiter & Schmidhuber 1997)."
     def __init__(self,
         d_in: int, # length of a step's input
         hidden: int, # units in each direction
@@ -42,7 +42,7 @@ class BiLSTM(nn.Module):
 
 # %% ../../nbs/lib/models/65_models.pairs.ipynb #c006
 class PairRegressor(FeatureRegressor):
-    "Siamese bidirectional LSTM with a maximum over the words, and a hidden layer on [u, v, |u-v|, u*v] (Wang et al. 2019, Sec. 5; Yang et al. 2021, App. B)."
+    "Siamese LSTM, hidden layer on [u, v, |u-v|, u*v] (Wang et al. 2019, Sec. 5; Yang et al. 2021, App. B)."
     modality, spec_keys, spec_optional = "text", ("vocab_size", "length"), ("vectors",)
 
     def __init__(
@@ -57,14 +57,18 @@ class PairRegressor(FeatureRegressor):
         dropout: float = 0.2, # share of the entries of embeddings and joined vectors dropped in training, in [0, 1)
     ):
         super().__init__(hidden)
-        if length % 2: raise ValueError(f"rows have {length} tokens: a pair needs an even number, half for each sentence")
-        if vectors is not None and len(vectors) != vocab_size: raise ValueError(f"{len(vectors)} word vectors for {vocab_size} words: prepare the data set again")
+        if length % 2:
+            raise ValueError(f"rows have {length} tokens: a pair needs an even number, half for each sentence")
+        if vectors is not None and len(vectors) != vocab_size:
+            raise ValueError(f"{len(vectors)} word vectors for {vocab_size} words: prepare the data set again")
         if layers < 1: raise ValueError(f"layers is {layers}: at least one is needed")
         dim = embed_dim if vectors is None else vectors.shape[1]
         self.embed = nn.Embedding(vocab_size, dim, padding_idx=0)
-        nn.init.normal_(self.embed.weight[1:], std=dim ** -.5 if vectors is None else 1.) # unknown words: standard normal, as in the public code
+        # unknown words: standard normal, as in the public code
+        nn.init.normal_(self.embed.weight[1:], std=dim ** -.5 if vectors is None else 1.)
         if vectors is not None:
-            with torch.no_grad(): self.embed.weight[1:] = torch.where(vectors[1:].isfinite(), vectors[1:].float(), self.embed.weight[1:])
+            with torch.no_grad():
+                self.embed.weight[1:] = torch.where(vectors[1:].isfinite(), vectors[1:].float(), self.embed.weight[1:])
             self.embed.weight.requires_grad_(False)
         self.drop, self.encoder = nn.Dropout(dropout), BiLSTM(dim, units, layers, dropout)
         self.body = nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * units, hidden), nn.Tanh())

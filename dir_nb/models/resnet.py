@@ -17,21 +17,24 @@ BLOCKS = {"resnet8": 1, "resnet20": 3} # of the three-stage nets, per stage
 STEMS = {"standard": (7, 2), "half": (3, 2), "small": (3, 1)} # name -> kernel and stride; only the standard one pools
 
 def _three_stages(blocks: int) -> nn.Module:
-    "He et al. 2016, sec. 4.2, with shortcuts of option B: channels 16, 32, 64, the later two stages at half the resolution of the one before."
+    "He et al. 2016, sec. 4.2, with shortcuts of option B: channels 16, 32, 64, each at half the resolution before."
     from torchvision.models.resnet import BasicBlock
     shortcut = lambda a, b: nn.Sequential(nn.Conv2d(a, b, 1, 2, bias=False), nn.BatchNorm2d(b))
     body = nn.Sequential()
-    body.conv1, body.bn1, body.relu, body.maxpool = nn.Identity(), nn.BatchNorm2d(16), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+    body.conv1, body.bn1 = nn.Identity(), nn.BatchNorm2d(16)
+    body.relu, body.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
     for i, width in enumerate((16, 32, 64)):
         first = BasicBlock(width // 2, width, 2, shortcut(width // 2, width)) if i else BasicBlock(width, width)
         setattr(body, f"layer{i + 1}", nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1))))
     body.avgpool, body.flatten, body.fc = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Identity()
     for m in body.modules():
-        if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu") # as torchvision
+        if isinstance(m, nn.Conv2d):
+            # as torchvision
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
     return body
 
 def _body(arch: str, weights: str | None) -> nn.Module:
-    "torchvision's network; `weights` is one of torchvision's names and is fetched by torchvision if it is not in its cache."
+    "torchvision's network; `weights` is one of its names, and fetched by it unless it is in its cache."
     if arch in BLOCKS:
         if weights is not None: raise ValueError(f"{arch} has no weights {weights!r}: choose None")
         return _three_stages(BLOCKS[arch])
@@ -62,7 +65,7 @@ class ResNet(FeatureRegressor):
         channels: int = 3, # C of the input
         arch: str = "resnet50", # resnet8 or resnet20 (D = 64), resnet18 (D = 512), resnet50 (D = 2048)
         stem: str = "standard", # standard; half or small for images below about 100 pixels
-        weights: str | None = None, # torchvision's name of pretrained weights, such as IMAGENET1K_V2; None: from scratch
+        weights: str | None = None, # torchvision's name of them, such as IMAGENET1K_V2; None: from scratch
     ):
         if arch not in ARCHITECTURES: raise ValueError(f"arch is {arch!r}: choose one of {list(ARCHITECTURES)}")
         if stem not in STEMS: raise ValueError(f"stem is {stem!r}: choose one of {list(STEMS)}")

@@ -38,7 +38,7 @@ def masked_mean(
 
 # %% ../../nbs/lib/models/62_models.text.ipynb #c009
 class TextRegressor(FeatureRegressor):
-    "Embedding, then a mean with one hidden layer, or a bidirectional GRU (Cho et al. 2014, Eq. 5-8) averaged over the tokens."
+    "Embedding, then a mean and a hidden layer, or a bidirectional GRU (Cho et al. 2014, Eq. 5-8) averaged."
     modality, spec_keys = "text", ("vocab_size",)
 
     def __init__(
@@ -51,7 +51,8 @@ class TextRegressor(FeatureRegressor):
     ):
         super().__init__(hidden)
         if pool not in ("mean", "gru"): raise ValueError(f"pool is {pool!r}: choose 'mean' or 'gru'")
-        if pool == "gru" and hidden % 2: raise ValueError(f"hidden is {hidden}: a gru needs an even number, half for each direction")
+        if pool == "gru" and hidden % 2:
+            raise ValueError(f"hidden is {hidden}: a gru needs an even number, half for each direction")
         self.pool = pool
         self.embed = nn.Embedding(vocab_size, embed_dim, padding_idx=0)
         nn.init.normal_(self.embed.weight[1:], std=embed_dim ** -.5)  # unit length on average

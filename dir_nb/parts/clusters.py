@@ -33,7 +33,7 @@ def cluster_posterior(
     eta = (n + shrink * marginal) / (total + shrink).clamp_min(torch.finfo(torch.float64).tiny)
     return torch.where(total > 0, eta, marginal).float()
 
-# %% ../../nbs/lib/parts/14_parts.clusters.ipynb #c010
+# %% ../../nbs/lib/parts/14_parts.clusters.ipynb #c011
 class Reservoir(nn.Module):
     "An epoch's bounded uniform sample of features and bins: Vitter (1985), Algorithm R; `ValueError` for shapes."
     def __init__(
@@ -95,7 +95,7 @@ class Reservoir(nn.Module):
         n = min(self.seen, self.size)
         return self.pool[:n], self.pool_bins[:n]
 
-# %% ../../nbs/lib/parts/14_parts.clusters.ipynb #c015
+# %% ../../nbs/lib/parts/14_parts.clusters.ipynb #c016
 FORMS = ("exponent", "factor")
 
 class Clusters(Part):

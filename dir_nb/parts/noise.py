@@ -31,7 +31,7 @@ def target_std(
     if not std > 0: raise ValueError("all training targets lie in one bin: give the noise in target units")
     return std
 
-# %% ../../nbs/lib/parts/11_parts.noise.ipynb #c011
+# %% ../../nbs/lib/parts/11_parts.noise.ipynb #c012
 UNITS = ("target", "std", "residual")
 
 class Noise(Part):

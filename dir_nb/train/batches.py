@@ -59,7 +59,7 @@ class BatchOrder(Sampler):
         return -(-n // (self.batch_size * self.world))
 
     def shares(self) -> Iterator[tuple[list[int], bool]]:
-        "Each batch of this process, and whether it is one; where nothing is left for it, the batch's first sample stands in."
+        "Each batch of this process, and whether it is one; where nothing is left, the batch's first sample stands in."
         order, step = self.positions(), self.batch_size * self.world
         for start in range(0, len(order), step):
             whole = order[start:start + step]
@@ -131,7 +131,7 @@ class Batch:
 
 # %% ../../nbs/lib/train/71_train.batches.ipynb #c022
 class BalancedDraws:
-    "Class-balanced batches of the training split: bins drawn evenly, then a sample of each; dense targets: pixels of images drawn evenly."
+    "Class-balanced batches: bins drawn evenly, then a sample of each; dense targets: pixels of images drawn evenly."
     def __init__(self,
         data: Any, # the training split: `targets`, and `data[list of indices]` is a batch
         grid: BinGrid, # the bins

@@ -66,7 +66,8 @@ class TrainConfig:
     checkpoint_every: int = 1     # epochs between resumable checkpoints
 
     def __post_init__(self):
-        for name, known in {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "select": SELECT, "precision": PRECISIONS}.items():
+        options = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "select": SELECT, "precision": PRECISIONS}
+        for name, known in options.items():
             one_of(f"train.{name}", getattr(self, name), known)
         for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every", "devices"):
             number(f"train.{name}", getattr(self, name), low=1, whole=True)
@@ -82,7 +83,8 @@ class Phase:
     "A stretch of epochs."
     name: str
     epochs: int
-    change: dict = field(default_factory=dict) # settings of `TrainConfig` that differ: lr, optimizer, weight_decay, schedule
+    # settings of `TrainConfig` that differ: lr, optimizer, weight_decay, schedule
+    change: dict = field(default_factory=dict)
     split: str = "train" # whose samples it trains on
     start: str = "last" # weights to begin from: last, or best (the epoch that validation would choose so far)
     fresh: bool = False # only epochs from here on can be chosen

@@ -51,7 +51,8 @@ class StepModule(nn.Module):
             if not len(batch.target): return sum(0. * p.sum() for p in self.parameters()) + 0. * views[0].sum()
             weight = method.weigh(batch.bins, epoch)
             seen = method.calibrate(views[0], batch.bins, epoch)
-            return method.objective(Step(head(seen), seen, views[0], batch.target, batch.bins, weight, head, epoch, views))
+            pred = head(seen)
+            return method.objective(Step(pred, seen, views[0], batch.target, batch.bins, weight, head, epoch, views))
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c008
 @torch.no_grad()
@@ -94,20 +95,22 @@ class FitState:
 def save_atomic(fabric: Fabric, path: Path, state: dict) -> None:
     "Save under a temporary name, then rename; the first process writes, all wait."
     if fabric.global_rank == 0:
-        with atomic_path(path) as tmp: torch.save({k: v.state_dict() if isinstance(v, nn.Module) else v for k, v in state.items()}, tmp)
+        with atomic_path(path) as tmp:
+            torch.save({k: v.state_dict() if isinstance(v, nn.Module) else v for k, v in state.items()}, tmp)
     fabric.barrier()
 
 def load_checkpoint(path: Path) -> dict:
-    "A checkpoint's content, on the CPU; nothing but tensors and plain values is read. `ValueError` names a broken or missing file."
+    "A checkpoint's content, on the CPU, tensors and plain values only. `ValueError` names a broken or missing file."
     try: return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        raise ValueError(f"{path} cannot be read as a checkpoint ({type(e).__name__}): delete {path.parent} to start afresh") from e
+        problem = f"{path} cannot be read as a checkpoint ({type(e).__name__})"
+        raise ValueError(f"{problem}: delete {path.parent} to start afresh") from e
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c011
 def make_fabric(
     config: TrainConfig, # accelerator, devices, precision
 ) -> Fabric: # not yet launched
-    "Fabric for these settings; with several processes a method's buffers are merged by the method, so they are not broadcast."
+    "Fabric for these settings; a method merges its buffers over processes itself, so they are not broadcast."
     # Lightning has torch ask the GPU driver's library, which every optimizer step would then do anew
     if config.accelerator == "cpu": os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     strategy = DDPStrategy(broadcast_buffers=False) if config.devices > 1 else "auto"
@@ -133,8 +136,9 @@ class Trainer:
         self.model, self.method = model, method
         self.phases = [p for p in method.phases(config) if p.epochs]
         if not self.phases or sum(p.epochs for p in self.phases) > config.epochs:
-            raise ValueError(f"phases of {[p.epochs for p in self.phases]} epochs do not fit into train.epochs = {config.epochs}: "
-                             "give more epochs, or smaller shares")
+            lengths = [p.epochs for p in self.phases]
+            misfit = f"phases of {lengths} epochs do not fit into train.epochs = {config.epochs}"
+            raise ValueError(f"{misfit}: give more epochs, or smaller shares")
         self.begin(self.phases[0])
         self.state, self.best, self.draws = FitState(), None, None
         if method.wants_draws:
@@ -165,7 +169,8 @@ class Trainer:
         data, f = getattr(self.view, phase.split), self.fabric
         samples = self.method.sampler(data, self.seed) or len(data)
         order = BatchOrder(samples, self.config.batch_size, True, self.seed, f.global_rank, f.world_size)
-        return make_loader(data if self.method.views == 1 else Views(data, self.method.views), order, self.config.num_workers)
+        seen = data if self.method.views == 1 else Views(data, self.method.views)
+        return make_loader(seen, order, self.config.num_workers)
 
     def loader(self,
         data: Any, # a split
@@ -217,7 +222,8 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
         run.optimizer.zero_grad(set_to_none=True)
         loss = run.step(batch, epoch)
         fabric.backward(shared_loss(loss, count, fabric))
-        if run.config.clip_norm: fabric.clip_gradients(run.step, run.optimizer, max_norm=run.config.clip_norm, error_if_nonfinite=False)
+        if run.config.clip_norm:
+            fabric.clip_gradients(run.step, run.optimizer, max_norm=run.config.clip_norm, error_if_nonfinite=False)
         run.optimizer.step()
         for follow in after: follow(run.model, epoch)
         if count: total += loss.detach() * count
@@ -230,7 +236,8 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
 def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
     "Measure the epoch, add a row of history, keep the state if it is the best so far."
     if not np.isfinite(train_loss):
-        raise FloatingPointError(f"the training loss is {train_loss} after epoch {epoch}: lower the learning rate, clip gradients, or check the targets")
+        remedy = "lower the learning rate, clip gradients, or check the targets"
+        raise FloatingPointError(f"the training loss is {train_loss} after epoch {epoch}: {remedy}")
     if run.fabric.world_size > 1: # running statistics of normalisation layers, which each process has seen a part for
         for b in run.model.buffers():
             if b.is_floating_point(): b.copy_(run.fabric.all_reduce(b, reduce_op="mean"))
@@ -238,7 +245,8 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
     metrics = run.metrics(ranks=select == "spearman", delta=select == "delta1")
     loader = run.loader(run.view.val, run.config.eval_batch_size)
     found = evaluate(run.model, run.method, loader, metrics, run.fabric).compute()
-    row = {"epoch": epoch, "lr": lr, "train_loss": train_loss} | {f"val_{r}_{select}": float(m[select]) for r, m in found.items()}
+    val = {f"val_{r}_{select}": float(m[select]) for r, m in found.items()}
+    row = {"epoch": epoch, "lr": lr, "train_loss": train_loss} | val
     run.state.history.append(row | run.method.report())
     if trace := run.method.trace(): run.state.traces.append({k: v.tolist() for k, v in trace.items()})
     score = selection_score(float(found["all"][select]), select)
@@ -274,7 +282,8 @@ def save_run(run: Trainer) -> None:
     if run.folder is None: return
     state = {name: getattr(run, name).state_dict() for name in ("model", "method", "optimizer", "scheduler")}
     scaler = run.fabric.strategy.precision.state_dict()
-    save_atomic(run.fabric, run.folder / "last.ckpt", state | {"precision": scaler, "state": asdict(run.state), "key": run.key})
+    state |= {"precision": scaler, "state": asdict(run.state), "key": run.key}
+    save_atomic(run.fabric, run.folder / "last.ckpt", state)
     if run.fabric.global_rank == 0:
         for old in set(run.folder.glob("best-*.ckpt")) - {best_path(run)}: old.unlink()
 
@@ -302,7 +311,8 @@ def fit(
     loaders = {p.split: run.training_loader(p) for p in run.phases}
     total = sum(p.epochs for p in run.phases)
     last, rank = min(total, stop_after or total), run.fabric.global_rank
-    bar = tqdm(total=total, initial=run.state.epoch, desc=f"seed {run.seed}", unit="epoch", disable=not progress or rank > 0 or None, leave=False)
+    quiet = not progress or rank > 0 or None
+    bar = tqdm(total=total, initial=run.state.epoch, desc=f"seed {run.seed}", unit="epoch", disable=quiet, leave=False)
     for epoch in range(run.state.epoch, last):
         seed_epoch(run.seed, epoch, rank)
         phase, first = phase_of(run.phases, epoch)

@@ -36,7 +36,8 @@ class Method(nn.Module):
             raise ValueError(f"no part of {', '.join(parts) or 'an empty method'} has a term: give a loss")
         for hook in self.ALONE:
             deciding = [name for name, p in self.parts.items() if overrides(p, hook)]
-            if len(deciding) > 1: raise ValueError(f"the parts {' and '.join(deciding)} both decide {hook}: leave one out")
+            if len(deciding) > 1:
+                raise ValueError(f"the parts {' and '.join(deciding)} both decide {hook}: leave one out")
 
     @property
     def views(self) -> int:

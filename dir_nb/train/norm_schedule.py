@@ -73,25 +73,27 @@ class Tuning(nn.Module):
         lr: float = 0.05, # in rates of phase 1
         gamma: float = 1.0, # factor of the distance to the goals
         reduction: str = "sum", # over labels: 'sum' | 'mean'
-        start: str = "last", # weights to begin from: 'last' | 'best' (the epoch of phase 1 that validation would choose)
+        start: str = "last", # weights to begin from: 'last' | 'best' (of phase 1, by validation)
         keep: str = "any", # which epoch validation may choose: 'any' | 'tuned' (one of phase 3)
         split: str = "train", # 'train' | 'val' (a leak, to show its size)
         weights: Part | None = None, # of samples in phase 3 (ours), such as `BinWeights`
     ):
         super().__init__()
-        for name, value, known in (("reduction", reduction, ("sum", "mean")), ("start", start, ("last", "best")),
-                                   ("keep", keep, ("any", "tuned")), ("split", split, ("train", "val"))): _one_of(name, value, known)
+        options = (("reduction", reduction, ("sum", "mean")), ("start", start, ("last", "best")),
+                   ("keep", keep, ("any", "tuned")), ("split", split, ("train", "val")))
+        for name, value, known in options: _one_of(name, value, known)
         if not 0 <= share < 1: raise ValueError(f"share={share}: give a share of the epochs in [0, 1)")
         self.share, self.lr, self.gamma, self.reduction = share, lr, gamma, reduction
         self.start, self.keep, self.split, self.weights = start, keep, split, weights
 
     def phase(self, epochs: int, lr: float) -> Phase: # of the network in phase 3; the main rate
         "Phase 3 as the trainer has it."
-        return Phase("tune", epochs, {"lr": self.lr * lr, "schedule": "constant"}, self.split, self.start, self.keep == "tuned")
+        change = {"lr": self.lr * lr, "schedule": "constant"}
+        return Phase("tune", epochs, change, self.split, self.start, self.keep == "tuned")
 
 # %% ../../nbs/lib/train/74_train.norm_schedule.ipynb #c015
 class NormSchedule(Part):
-    "Phases 1 to 3 over a base loss (Frobenius-norm paper); raises `ValueError` for shares that do not fit, or too few majority labels."
+    "Phases 1 to 3 over a base loss (Frobenius-norm paper); `ValueError` for unfit shares, or too few majority labels."
     def __init__(self,
         values: Tensor, # (B,) labels: the bins' values
         counts: Tensor, # (B,) training samples
@@ -104,7 +106,8 @@ class NormSchedule(Part):
         super().__init__()
         self.order, self.line, self.tuning = order or NormOrderLoss(), line or NormLine(), tuning or Tuning()
         if self.line.share + self.tuning.share >= 1:
-            raise ValueError(f"line.share={self.line.share}, tuning.share={self.tuning.share}: give shares together below 1")
+            shares = f"line.share={self.line.share}, tuning.share={self.tuning.share}"
+            raise ValueError(f"{shares}: give shares together below 1")
         n = torch.as_tensor(counts).detach().clone()
         if self.tuning.share and int((n > self.line.majority).sum()) < 2:
             raise ValueError(few_majority(int((n > self.line.majority).sum()), self.line.majority))
@@ -119,7 +122,7 @@ class NormSchedule(Part):
         self.register_buffer("norm", torch.full((len(self.values),), math.nan, dtype=torch.float64))
 
     def plan(self, epochs: int) -> tuple[int, int]: # epochs of the network: main, tuning
-        "Share out the epochs, at least one for each phase with a share; raises `ValueError` if none is left for phase 1."
+        "Share out the epochs, at least one for each phase with a share; `ValueError` if none is left for phase 1."
         shares = (self.tuning.share, self.line.share)
         tune, fit = (max(1, round(share * epochs)) if share and self.tuning.share else 0 for share in shares)
         main = epochs - tune - (fit if self.line.costs_epochs else 0)
