@@ -213,6 +213,7 @@ def study_settings(
     data = {d: of(d) for d in datasets}
     return {"numerics": NUMERICS, "kind": conf["studies"][study].get("kind", "errors"), "seeds": seeds, "variants": entries, "datasets": data}
 
+# %% ../../nbs/compendium/04_study.ipynb #sd01
 def same_data(
     then: dict, # of one data set in `study_settings`
     now: dict, # the same, now
