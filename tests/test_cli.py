@@ -63,7 +63,7 @@ def test_own_data_from_nothing(tmp_path):
                     shots=dict(many=40, few=8), split=dict(cap=5, seeds=1), train=dict(epochs=1, batch_size=64, lr=1e-3))
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings))
     said = lambda *args: " ".join(run(project, "dir-nb", *args, check=False, NO_COLOR="1", TERM="dumb", COLUMNS="200").stderr.split())
-    assert "'own_dir' is not among the datasets" in said("train", "own_dir", "lds")
+    assert "'own_dir' is not among conf/datasets" in said("train", "own_dir", "lds")
     assert "`dvc pull data.dvc`" in said("train", "abalone_dir", "lds") # an entry whose raw data are not there
     run(project, "dir-nb", "data", "add", "own_dir", folder, "--config", tmp_path / "own.yaml")
     assert "did you mean 'lds'" in said("train", "own_dir", "ldss") and not (project / "prepared").exists()
