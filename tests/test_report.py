@@ -13,7 +13,7 @@ import pytest
 from dir_nb.bins import BinGrid, ShotRegions
 from dir_nb.compendium.collect import BIN_COLUMNS, REGIONS, RunProblems, collect, read_csv, summarise_runs, write_tables
 from dir_nb.paths import write_json, write_text
-from dir_nb.compendium import curves, errata, tables
+from dir_nb.compendium import curves, errata, plots, tables
 from dir_nb.conf import load_conf
 
 PROJECT = Path(__file__).parents[1]
