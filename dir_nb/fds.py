@@ -7,7 +7,7 @@ __all__ = ['CLIPS', 'wfds_weights', 'calibration', 'reference_update', 'FDS']
 
 # %% ../nbs/lib/parts/15_fds.ipynb #c003
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from .feature_stats import FeatureStats
 from .parts.part import Part
 from .kernels import kernel_matrix, kernel_window

@@ -141,8 +141,8 @@ def module_of(
 ) -> str: # dotted name of the module
     "The module in which a dotted path begins; raises `ValueError` if there is none."
     found, parts = None, path.split(".")
-    for i, part in enumerate(parts):
-        name = ".".join(parts[: i + 1])
+    for n in range(1, len(parts) + 1):
+        name, part = ".".join(parts[:n]), parts[n - 1]
         try: spec = importlib.util.find_spec(name)
         except (ImportError, ValueError): spec = None
         if spec is None: break

@@ -84,7 +84,7 @@ def summary(
     doc: str, # a docstring
 ) -> str: # its first clause, the source left out
     "What a docstring says first."
-    line = re.split(r"Source: ", " ".join(doc.split()).replace("|", "\|"))[0] # in a table a bar ends a cell
+    line = re.split(r"Source: ", " ".join(doc.split()).replace("|", r"\|"))[0] # in a table a bar ends a cell
     line = re.split(r"; |: |\. | \(?" + _PAPER, line)[0]
     return re.sub(r" \(`\w+`\)$", "", line.strip()).rstrip(".;:,")
 

@@ -10,7 +10,7 @@ __all__ = ['MIN_VAR', 'bmc_loss_md', 'bmc_loss', 'gai_loss_md', 'gai_loss', 'bni
 import math, warnings
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..checks import instance, number
 from ..shapes import check_reduction, pair, per_bin, reduce_loss, scalar, shaped

@@ -7,9 +7,6 @@ __all__ = ['DIRECTIONS', 'DISTANCES', 'SCALES', 'FITS', 'label_norms', 'norm_ord
            'NormOrderLoss', 'fit_norm_line', 'line_norms']
 
 # %% ../../nbs/lib/losses/27_losses.norms.ipynb #c003
-import math
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
