@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from .collect import REGIONS
 from .prose import prose_figure, prose_latex, prose_markdown, write_prose
-from .tables import HIGHER_IS_BETTER, IMPLICIT, paper_numbers
+from .tables import HIGHER_IS_BETTER, IMPLICIT
 from ..paths import project_root
 
 # %% ../../nbs/compendium/13_errata.ipynb #c006

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..conf import flat_dataset, load_conf, read_yaml
-from ..paths import atomic_path, project_root, write_json, write_text
+from ..paths import atomic_path, project_root, write_json
 from ..provenance import code_digest, code_digests, imported_modules, named_modules, notebook_source, package_dir
 
 # %% ../../nbs/compendium/06_pipeline.ipynb #c006
