@@ -48,7 +48,10 @@ class BatchOrder(Sampler):
 
     def positions(self) -> list[int]: # of all processes
         "The epoch's samples in order."
-        if isinstance(self.samples, Sampler): return list(self.samples)
+        if isinstance(self.samples, Sampler): # its draws too are those of (seed, epoch): the same in every process
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed + self.epoch)
+                return list(self.samples)
         if not self.shuffle: return list(range(self.samples))
         g = torch.Generator().manual_seed(self.seed + self.epoch)
         return torch.randperm(self.samples, generator=g).tolist()
