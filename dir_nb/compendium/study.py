@@ -6,7 +6,7 @@
 __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'NORM_STEPS', 'NORM_MEASURES', 'KINDS', 'study_variants',
            'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules', 'run_both_rules', 'phase_steps',
            'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings', 'same_data',
-           'unchanged_runs', 'study_differences', 'study_is_current', 'write_study', 'read_study']
+           'unchanged_runs', 'study_differences', 'write_study', 'read_study']
 
 # %% ../../nbs/compendium/04_study.ipynb #c003
 import copy, json
@@ -253,13 +253,6 @@ def study_differences(
         moved = [v for v in sorted(now["variants"]) if old.get(v) != new.get(v)]
         if moved: found.append(f"recipe of {d!r} has changed for {', '.join(moved)}")
     return found
-
-def study_is_current(
-    study: str, # id
-    root: Path | str | None = None, # the project
-) -> bool:
-    "Whether a published study is what its settings, seeds, data and code would give now (`study_differences` says what is not)."
-    return not study_differences(study, root)
 
 # %% ../../nbs/compendium/04_study.ipynb #c015
 def write_study(
