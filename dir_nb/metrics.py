@@ -253,6 +253,11 @@ class DIRMetrics:
         self._reduced = True
         return self
 
+    def deviations(self) -> tuple[float, float]: # target units
+        "Standard deviation of all predictions, and of all targets; NaN for no samples."
+        whole = _pool(self._sums)
+        return tuple((whole[_N + 2:_N + 4] / whole[0]).sqrt().tolist())
+
     def compute(self) -> dict[str, dict[str, float]]: # region ('all', 'many', 'medium', 'few') -> metric -> value
         "Every measure of each region, with `depth` four more; n = 0 and NaN for a region without samples."
         seen = torch.cat([torch.zeros(3, 0, dtype=torch.float64), *self._seen], 1)

@@ -23,6 +23,7 @@ from .data.core import SeedView, open_prepared
 from .feature_stats import Confusion, FeatureStats
 from .methods import build_method
 from .models.catalog import build_model, model_module
+from .models.core import plain_head, plain_state
 from .checks import suggest
 from .paths import atomic_path, project_root, read_json, write_json, write_text
 from .provenance import code_digests, data_digest, named_modules, recipe_for
@@ -78,10 +79,10 @@ def make_trainer(
     folder: Path | None = None, # for checkpoints
     key: str = "", # see `run_key`
 ) -> Trainer: # ready for `fit`
-    "Model and method with the run's random state, head at the mean training target."
+    "Model and method with the run's random state, the head around the mean training target."
     seed_epoch(config["seed"], -1)
     model = build_model(config["model"], view.input_spec)
-    model.init_head_bias(view.target_mean)
+    model.init_head(view.target_mean, view.target_std)
     train = {k: tuple(v) if isinstance(v, list) else v for k, v in config["train"].items()}
     method = build_method(config["entry"], view, model.feat_dim, config.get("recipe"))
     return Trainer(model, method, view, TrainConfig(**train), config["seed"], folder, key)
@@ -119,7 +120,7 @@ def save_model(
     path: Path, # a .safetensors file
 ) -> None:
     "Write the model's weights (`model.*`) and what the method's decoder needs (`method.*`), with their settings."
-    parts = {"model": trainer.model.state_dict(), "method": _kept(trainer.method)}
+    parts = {"model": plain_state(trainer.model), "method": _kept(trainer.method)}
     named = {f"{name}.{k}": v for name, part in parts.items() for k, v in part.items()}
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in named.items()}
     with atomic_path(path) as tmp: save_file(tensors, tmp, {"config": json.dumps(config, sort_keys=True)})
@@ -133,7 +134,8 @@ def load_model(
         config = json.loads(f.metadata()["config"])
         tensors = {k: f.get_tensor(k) for k in f.keys()}
     trainer = make_trainer(config, open_prepared(config["dataset"], root).seed(config["seed"]))
-    trainer.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    plain_head(trainer.model).load_state_dict(weights)
     own = {k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")}
     trainer.method.load_state_dict(own, strict=False)
     return trainer

@@ -200,7 +200,7 @@ class Workbench:
         self.setting, self.view = s, random_view(spec, s.bins, pool=s.batch, seed=seed)
         self.view.counts = 1000 * self.view.counts # a loss would take the repeats for an epoch that never ends
         self.model = build_model({"name": "resnet", "arch": s.arch}, spec).to(self.device).train()
-        self.model.init_head_bias(self.view.target_mean)
+        self.model.init_head(self.view.target_mean, self.view.target_std)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0., momentum=.9)
         x, y, _ = self.view.train[range(s.batch)]
         self.batch = Batch(x.to(self.device), y.to(self.device), self.view.grid.index(y, check=False).to(self.device))

@@ -21,7 +21,7 @@ SEXES = ("M", "F", "I")
 
 def read_abalone(
     path: Path | str, # abalone.csv with a header
-) -> tuple[np.ndarray, np.ndarray]: # (N, 10) float32 sex as three columns, then the measurements; (N,) float64 rings
+) -> tuple[np.ndarray, np.ndarray]: # (N, 10) float64 sex as three columns, then the measurements; (N,) float64 rings
     "Read the table of Nash et al. (1994); `DataProblems` lists missing columns, or every row that cannot be read."
     with open(path, newline="", encoding="utf-8") as f: rows = list(csv.DictReader(f))
     if lacking := [c for c in ("sex", *MEASURES, "rings") if not rows or c not in rows[0]]:
@@ -35,7 +35,7 @@ def read_abalone(
             if r["sex"] not in SEXES: raise ValueError(f"sex is {r['sex']!r}, not one of {SEXES}")
         except (TypeError, ValueError) as e: found.append(f"row {i}: {e} (correct or drop the row)")
     if found: raise DataProblems("abalone_dir", found)
-    return np.array(inputs, dtype=np.float32), np.array(rings)
+    return np.array(inputs, dtype=np.float64), np.array(rings)
 
 # %% ../../nbs/lib/data/41_data.abalone.ipynb #c006
 def prepare_abalone(

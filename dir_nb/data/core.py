@@ -276,7 +276,7 @@ class ArrayDataset(Dataset):
         inputs: np.ndarray, # (N, ...) as stored; may be a memory map
         targets: np.ndarray, # (N,) or dense (N, H, W)
         rows: np.ndarray, # (n,) which samples belong to this split
-        stats: tuple[Tensor, Tensor] | None = None, # tabular: (F,) mean and standard deviation of the training inputs
+        stats: tuple[Tensor, Tensor] | None = None, # tabular: (F,) float64 mean and deviation of the training inputs
         known: Tensor | None = None, # text: (V,) what each token id becomes (rare ones 1)
         masks: np.ndarray | None = None, # dense: (N, H, W), 1 where a pixel counts; None: every pixel with a target
         flip: bool = False, # image, dense: random mirroring
@@ -305,7 +305,7 @@ class ArrayDataset(Dataset):
         if self.modality == "dense": return self._dense(x, rows)
         return getattr(self, f"_{self.modality}")(x), self._target[torch.from_numpy(at)], None
 
-    def _tabular(self, x: Tensor) -> Tensor: return (x - self._stats[0]) / self._stats[1]
+    def _tabular(self, x: Tensor) -> Tensor: return ((x - self._stats[0]) / self._stats[1]).float()
     def _text(self, x: Tensor) -> Tensor: return self._known[x.long()]
     def _image(self, x: Tensor) -> Tensor:
         if self.flip or self.crop: x, = augment([(x, 0)], self.flip, self.crop)
@@ -340,9 +340,9 @@ def fit_inputs(
     "What the training inputs determine: mean and deviation of a table; which tokens of a text occur `min_count` times."
     if prepared.modality == "tabular":
         x = prepared.inputs[rows]
-        std = x.std(0, dtype=np.float64)
-        mean, std = x.mean(0, dtype=np.float64), np.where(std > 0, std, 1.) # a constant column stays zero
-        return {"stats": (torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32))}
+        mean, std = x.mean(0), x.std(0)
+        std = np.where(std > 1e-12 * np.abs(mean), std, 1.) # a constant column stays zero, to within rounding
+        return {"stats": (torch.from_numpy(mean), torch.from_numpy(std))}
     if prepared.modality == "text":
         ids = np.arange(len(prepared.vocab))
         times = np.bincount(prepared.inputs[rows].reshape(-1), minlength=len(ids))
@@ -408,11 +408,15 @@ class SeedView:
     def _moments(self) -> tuple[float, float]:
         t = self.train.targets.double()
         t = t[t.isfinite()]
-        return float(t.mean()), float(t.std(correction=0))
+        return float(t.mean()), float(t.std(correction=0)) or 1.
     @property
-    def target_mean(self) -> float: return self._moments[0]
+    def target_mean(self) -> float: # target units
+        "Mean training target."
+        return self._moments[0]
     @property
-    def target_std(self) -> float: return self._moments[1]
+    def target_std(self) -> float: # target units
+        "Standard deviation of the training targets; 1 if they are all equal."
+        return self._moments[1]
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c037
 class Prepared:
@@ -465,7 +469,7 @@ class Prepared:
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c038
 _NEEDS = {"name", "title", "units", "modality", "bins", "shots", "n", "seeds", "input", "source"}
-_KINDS = {"tabular": ("float32", 2), "text": ("int32", 2), "image": ("uint8", 4), "dense": ("uint8", 4)}
+_KINDS = {"tabular": ("float64", 2), "text": ("int32", 2), "image": ("uint8", 4), "dense": ("uint8", 4)}
 
 def open_prepared(
     name: str, # data set, such as "abalone_dir"

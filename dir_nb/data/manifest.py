@@ -186,7 +186,7 @@ def read_inputs(
         return np.arange(len(columns["target"])), {}, ["no feature columns: add some beside target, split and group"]
     cells = [_numbers(columns[c], f"column {c!r}") for c in names]
     opts["columns"] = names
-    inputs = np.stack([v for v, _ in cells], 1).astype(np.float32)
+    inputs = np.stack([v for v, _ in cells], 1)
     return content_keys(inputs), {"inputs": inputs}, [p for _, found in cells for p in found]
 
 def prepare_manifest(

@@ -85,7 +85,7 @@ def read_vectors(
 def encode_pairs(
     pairs: Sequence[tuple[str, str]],
     package: str, # with `get_model_path()` or a folder `model`, of a sentence-transformers model
-) -> np.ndarray: # (N, 2 E) float32: [|u - v|, u * v]
+) -> np.ndarray: # (N, 2 E) float64: [|u - v|, u * v]
     "Both sentences through a packaged encoder; raises `DataProblems` if it or sentence-transformers is not installed."
     try:
         from sentence_transformers import SentenceTransformer
@@ -98,7 +98,7 @@ def encode_pairs(
         raise DataProblems("stsb_dir", [problem])
     model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     u, v = (model.encode([p[k] for p in pairs], convert_to_numpy=True, normalize_embeddings=True) for k in (0, 1))
-    return np.concatenate([np.abs(u - v), u * v], axis=1).astype(np.float32)
+    return np.concatenate([np.abs(u - v), u * v], axis=1).astype(np.float64)
 
 # %% ../../nbs/lib/data/44_data.stsb.ipynb #c011
 def prepare_stsb(

@@ -20,7 +20,7 @@ from ..parts.noise import Noise
 from ..parts.part import Part
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c006
-MIN_VAR = 1e-12 # floor of the noise variance, squared target units
+MIN_VAR = 1e-24 # floor of the noise variance, squared target units
 
 def _noise_var(
     noise_var: float | Tensor, # sigma^2, squared target units; a number or a tensor of one element
@@ -104,9 +104,9 @@ def gai_loss_md(
     # (K, D, D); cholesky_ex does not wait for the device, as cholesky does to raise
     chol = torch.linalg.cholesky_ex(cov + var * torch.eye(D, dtype=p.dtype, device=p.device)).L
     white = torch.linalg.solve_triangular(chol, (p[None] - mu[:, None]).mT, upper=False) # (K, D, N)
-    half_log_det = chol.diagonal(dim1=1, dim2=2).log().sum(1)
+    half_log_det = (chol.diagonal(dim1=1, dim2=2) / var.sqrt()).log().sum(1) # over the noise's: no unit is left
     log_mix = phi.log()[:, None] - half_log_det[:, None] - 0.5 * white.square().sum(1) # (K, N)
-    nll = (p - t).square().sum(1) / (2 * var) + 0.5 * D * var.log() + log_mix.logsumexp(0)
+    nll = (p - t).square().sum(1) / (2 * var) + log_mix.logsumexp(0)
     return _finish(nll, var, weight, reduction, rescale)
 
 def gai_loss(
@@ -128,8 +128,8 @@ def gai_loss(
     phi, mu, s2 = (x.to(p.dtype) for x in (gmm_weights, gmm_means, gmm_vars))
     var = _noise_var(noise_var, p)
     wide = s2 + var # (K,)
-    log_mix = phi.log() - 0.5 * wide.log() - 0.5 * (p[:, None] - mu).square() / wide # (N, K)
-    nll = (p - t).square() / (2 * var) + 0.5 * var.log() + log_mix.logsumexp(1)
+    log_mix = phi.log() - 0.5 * (wide / var).log() - 0.5 * (p[:, None] - mu).square() / wide # (N, K)
+    nll = (p - t).square() / (2 * var) + log_mix.logsumexp(1)
     return _finish(nll, var, weight, reduction, rescale)
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c023
@@ -189,6 +189,7 @@ class BalancedMSE(Part):
         if counts is not None and values is not None: per_bin(torch.as_tensor(counts), "counts", len(values))
         if not self.noise.ready or counts is not None: self.noise.setup(counts, values)
         self.reduction, self.rescale = check_reduction(reduction), rescale
+        self.degree = 2 if rescale else 0 # of the loss in target units
 
     def noise_var(self, pred: Tensor) -> Tensor: # any shape -> 0-dim
         "sigma^2 in the precision of the loss: squaring in float32 would round a float64 computation."
@@ -263,8 +264,12 @@ def _fit_mixture(y: Tensor, n_components: int, seed: int, max_samples: int) -> t
     number("n_components", n_components, low=1, whole=True)
     if len(y) > max_samples: y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))[:max_samples]]
     if len(y) == 1: return torch.ones(1), y, torch.zeros(1) # scikit-learn wants two samples
-    gmm = GaussianMixture(min(n_components, len(y.unique())), random_state=seed).fit(y.numpy()[:, None])
-    return tuple(torch.from_numpy(x) for x in (gmm.weights_, gmm.means_[:, 0], gmm.covariances_[:, 0, 0]))
+    mean, std = y.mean(), y.std(correction=0)
+    std = torch.where(std > 0, std, 1.)
+    x = ((y - mean) / std).numpy()[:, None] # it adds a fixed number to variances
+    gmm = GaussianMixture(min(n_components, len(y.unique())), random_state=seed).fit(x)
+    phi, mu, var = (torch.from_numpy(v) for v in (gmm.weights_, gmm.means_[:, 0], gmm.covariances_[:, 0, 0]))
+    return phi, mean + std * mu, std.square() * var
 
 # %% ../../nbs/lib/losses/21_losses.balanced_mse.ipynb #c033
 class GAILoss(BalancedMSE):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Params', 'INNER_CLIP', 'region_density', 'prediction_entropy', 'characteristics', 'standardise', 'BinMean', 'MetaNet',
-           'adam_step', 'mean_over_processes', 'virtual_step', 'meta_gradient', 'encode_with', 'MetaStep',
+           'adam_step', 'mean_over_processes', 'virtual_step', 'meta_gradient', 'head_with', 'encode_with', 'MetaStep',
            'smooth_limit', 'smooth_exact', 'MetaAugmentation', 'objectives']
 
 # %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c003
@@ -205,6 +205,21 @@ class _Encoder(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor: return self.model.encode(x)
+
+class _Head(nn.Module):
+    "Weight and bias of a model's head as a forward."
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.head = model.head
+
+    def forward(self) -> tuple[Tensor, Tensor]: return self.head.weight[0], self.head.bias[0]
+
+def head_with(
+    model: nn.Module, # has a linear `head`
+    params: Params, # those of the head in place of the model's, by name; others are passed over
+) -> tuple[Tensor, Tensor]: # w (D,), w_0 (), target units, with gradient in `params`
+    "The head as losses take it, whatever of it is trained (`standardise_head`)."
+    return torch.func.functional_call(_Head(model), {k: p for k, p in params.items() if k.startswith("head.")}, ())
 
 def encode_with(
     model: nn.Module, # has `encode(x) -> (N, ..., D)`
@@ -422,21 +437,22 @@ def objectives(
         feats, feats_meta = (lambda p: encode_with(model, batch, p)), (lambda p: encode_with(model, drawn, p))
 
     loss.bins_of(batch.target) # the grid keeps its edges per device and type: what a transform makes must not be kept
-    def predict(feat: Tensor, p: Params) -> Tensor:
-        return F.linear(feat.to(p["head.weight"]), p["head.weight"], p["head.bias"])
+    def predict(feat: Tensor, head: tuple[Tensor, Tensor]) -> Tensor: # (P, D), (w, w_0) -> (P, 1)
+        return F.linear(feat.to(head[0]), head[0][None], head[1][None])
 
     def in_full() -> torch.autocast: # as the trainer computes its loss
         return torch.autocast(batch.x.device.type, enabled=False)
 
     def train_loss(p: Params, phi: Tensor) -> Tensor:
-        feat, head = feats(p), (p["head.weight"][0], p["head.bias"][0])
+        feat, head = feats(p), head_with(model, p)
         with in_full(), part.using(part.learnt(phi)):
-            return loss.batch_loss(predict(feat, p), batch.target, weight, feat, head).mean()
+            value = loss.batch_loss(predict(feat, head), batch.target, weight, feat, head).mean()
+        return value / loss.spread ** loss.degree
 
     def meta_loss(p: Params) -> Tensor:
         feat = feats_meta(p)
         with in_full():
-            pred = predict(feat, p)
+            pred = predict(feat, head_with(model, p))
             if step.prediction == "decoded": pred = loss.decoder(pred, loss.values, loss.noise.sigma)
-            return step.error(pred, drawn.target)
+            return step.error(pred / loss.spread, drawn.target / loss.spread)
     return params, train_loss, meta_loss

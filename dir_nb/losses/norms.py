@@ -143,6 +143,8 @@ def fit_norm_line(
     if len(x) < 2 or len(x) != len(n): raise ValueError(f"{len(x)} labels and {len(n)} norms: give two or more pairs")
     if not (n > 0).all(): raise ValueError("norms must be positive: drop labels without samples")
     line = nn.Linear(1, 1).double()
+    mean, spread = (x.mean(), x.std()) if fit == "exact" else (0., 1.) # as printed, in the labels' unit
+    x = (x - mean) / spread
     if fit == "adam": optimizer = torch.optim.Adam(line.parameters(), lr=lr, weight_decay=weight_decay)
     else:
         inverse = torch.where(n > 20, n, torch.expm1(n).log()) # softplus(inverse) = n: a start
@@ -160,7 +162,8 @@ def fit_norm_line(
     else:
         for _ in range(epochs):
             for at in torch.randperm(len(x)).split(batch_size): optimizer.step(lambda at=at: loss(at))
-    return torch.cat([line.weight.flatten(), line.bias]).detach()
+    slope = line.weight.detach().flatten() / spread
+    return torch.cat([slope, line.bias.detach() - slope * mean])
 
 def line_norms(
     line: Tensor, # (2,)

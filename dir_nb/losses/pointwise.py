@@ -85,12 +85,14 @@ def loss_term(
     loss: Part, # called as loss(pred, target, weight, feat=..., head=...)
     step: Step, # what the step has computed
 ) -> Tensor: # scalar
-    "What a loss adds to the objective: its value for the batch. Losses take it as their `term`."
-    return loss(step.pred, step.target, step.weight, feat=step.feat, head=step.linear)
+    "What a loss adds to the objective: its value, freed of the targets' unit. Losses take it as their `term`."
+    value = loss(step.pred, step.target, step.weight, feat=step.feat, head=step.linear)
+    return value / loss.spread ** loss.degree
 
 class PointwiseLoss(Part):
     "A loss of each sample's error alone."
     term = loss_term
+    degree = 1 # of the loss in target units
 
     def __init__(
         self,
@@ -117,6 +119,8 @@ class L1Loss(PointwiseLoss):
 
 class MSELoss(PointwiseLoss):
     "Mean squared error (`mse_loss`). Source: Ren et al. (2022), Eq. 3.1."
+    degree = 2
+
     def forward(
         self,
         pred: Tensor, # (N,) or (N, 1), target units
@@ -132,11 +136,12 @@ class HuberLoss(PointwiseLoss):
     "Huber loss (`huber_loss`); `ValueError` for beta <= 0. Source: Yang et al. (2021), public code `loss.py`."
     def __init__(
         self,
-        beta: float = 1.0, # > 0, where it turns linear, target units
+        beta: float = 1.0, # > 0, where it turns linear, in `unit`
+        unit: float = 1.0, # target units; in an entry, the standard deviation of the training targets
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
     ):
         super().__init__(reduction)
-        self.beta = number("beta", beta, above=0)
+        self.beta = number("beta", beta, above=0) * number("unit", unit, above=0)
 
     def forward(
         self,
@@ -154,14 +159,16 @@ class FocalRLoss(PointwiseLoss):
     def __init__(
         self,
         base: str = "l1", # 'l1' | 'mse'
-        beta: float = 0.2, # > 0, per target unit
+        beta: float = 0.2, # > 0, per `unit`
         gamma: float = 1.0, # >= 0; 0 is the base loss
         activate: str = "sigmoid", # 'sigmoid': 2 sigmoid - 1 | 'tanh' | 'printed': sigmoid
+        unit: float = 1.0, # target units; in an entry, the standard deviation of the training targets
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
     ):
         super().__init__(reduction)
         _check_focal(base, beta, gamma, activate)
-        self.base, self.beta, self.gamma, self.activate = base, beta, gamma, activate
+        self.base, self.beta, self.gamma, self.activate = base, beta / number("unit", unit, above=0), gamma, activate
+        self.degree = 1 if base == "l1" else 2
 
     def forward(
         self,

@@ -128,6 +128,7 @@ def _absorb_before_saving(loss: "ReMSELoss", prefix: str, keep_vars: bool) -> No
 class ReMSELoss(Part):
     "Rebalanced MSE with balance, noise, clusters and decoder: IRDA paper, Eq. 15; `ValueError` for the parts."
     term = loss_term
+    degree = 2 # of the loss in target units
 
     def __init__(
         self,

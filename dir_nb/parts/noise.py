@@ -48,14 +48,17 @@ class Noise(Part):
         if unit == "residual" and (learnable or not log):
             raise ValueError("unit='residual' sets sigma itself: use it with learnable=False and log=True")
         self.floor, self.ready, free = 0.0, False, torch.full((), math.nan)
-        if learnable: self.free = nn.Parameter(free) # log sigma, or sigma itself
+        if learnable: self.free = nn.Parameter(free) # sigma in units of `base`, or its logarithm
         else: self.register_buffer("free", free)
+        self.register_buffer("base", torch.ones(())) # target units
         for name in ("error_sum", "weight_sum"): self.register_buffer(name, torch.zeros(()), persistent=False)
-        if unit == "target": self.begin(self.scale)
+        if unit == "target": self.begin(1.0)
 
-    def begin(self, sigma: float) -> None: # target units
+    @torch.no_grad()
+    def begin(self, base: float) -> None: # what `scale` counts, target units
         "Set the scale."
-        with torch.no_grad(): self.free.fill_(math.log(sigma) if self.log else sigma)
+        self.base.fill_(base)
+        self.free.fill_(math.log(self.scale) if self.log else self.scale)
         self.ready = True
 
     def setup(
@@ -69,14 +72,14 @@ class Noise(Part):
         if self.unit == "target": return self
         if counts is None or values is None:
             raise ValueError(f"noise of unit={self.unit!r} needs the bins: give values and counts, such as a grid's")
-        self.begin(self.scale * target_std(counts, values))
+        self.begin(target_std(counts, values))
         return self
 
     @property
     def sigma(self) -> Tensor: # 0-dim, target units
         "The noise scale, with its gradient if it is learnt."
         if not self.ready: raise RuntimeError(f"unit={self.unit!r} lacks the targets: call setup(counts, values)")
-        return self.free.exp() if self.log else self.free
+        return self.base * (self.free.exp() if self.log else self.free)
 
     @torch.no_grad()
     def gather(
@@ -101,7 +104,7 @@ class Noise(Part):
         "With unit='residual': move half-way, in the logarithm, to `scale` root mean squared errors."
         if not self.weight_sum > 0: return
         goal = (self.scale * (self.error_sum / self.weight_sum).sqrt()).clamp_min(self.floor)
-        self.free.lerp_(goal.log(), .5)
+        self.free.lerp_((goal / self.base).log(), .5)
         self.error_sum.zero_()
         self.weight_sum.zero_()
 

@@ -36,6 +36,7 @@ class Part(nn.Module):
     views = 1 # views of every sample that it needs in a step
     wants_draws = False # whether `before_step` needs class-balanced batches
     rate: float | None = None # learning rate of its own parameters; None is the model's
+    spread = 1.0 # standard deviation of the training targets, of which a trainer tells: terms divide errors by it
 
     def phases(self, config: Any) -> list | None: # `TrainConfig` -> list of `Phase`, None for no opinion
         "Stretches of the training, each with an optimizer of its own; at most one part of a method may give them."

@@ -39,6 +39,10 @@ class Method(nn.Module):
             if len(deciding) > 1:
                 raise ValueError(f"the parts {' and '.join(deciding)} both decide {hook}: leave one out")
 
+    def measure_in(self, spread: float) -> None: # standard deviation of the training targets, target units
+        "Tell all parts what their terms count errors in."
+        for p in self.parts.values(): p.spread = spread
+
     @property
     def views(self) -> int:
         "Views of every sample that some part needs."

@@ -100,8 +100,7 @@ class NormSchedule(Part):
         order: NormOrderLoss | None = None, # phase 1; None is the paper's
         line: NormLine | None = None, # phase 2; None is the paper's
         tuning: Tuning | None = None, # phase 3; None is the paper's
-        relative: bool = False, # terms in units of the base loss (`unit`), distances of norms in units of the mean goal
-        unit: float = 1.0, # of the base loss: the targets' standard deviation for an absolute error; for `relative`
+        relative: bool = False, # terms beside a loss without unit, distances of norms in units of the mean goal
     ):
         super().__init__()
         self.order, self.line, self.tuning = order or NormOrderLoss(), line or NormLine(), tuning or Tuning()
@@ -111,7 +110,7 @@ class NormSchedule(Part):
         n = torch.as_tensor(counts).detach().clone()
         if self.tuning.share and int((n > self.line.majority).sum()) < 2:
             raise ValueError(few_majority(int((n > self.line.majority).sum()), self.line.majority))
-        self.relative, self.unit = relative, unit if relative else 1.
+        self.relative = relative
         self.tune_from, self.fit_epochs = math.inf, 0 # set by `plan`
         self.register_buffer("values", values.detach().clone().float(), persistent=False)
         self.register_buffer("counts", n, persistent=False)
@@ -162,17 +161,22 @@ class NormSchedule(Part):
         "The term of the epoch's phase; in training, the norms are followed."
         if self.training: self.follow(step.raw.detach(), step.bins)
         labels = self.values[step.bins]
-        if step.epoch < self.tune_from: return self.unit * self.order(step.raw, labels) if self.order.beta else None
+        if step.epoch < self.tune_from: return self.order(step.raw, labels) / self.unit if self.order.beta else None
         return self.distance(step, labels) if self.tuning.gamma else None
+
+    @property
+    def unit(self) -> float: # target units
+        "What terms are divided by: as printed they stand beside an absolute error in target units."
+        return 1. if self.relative else self.spread
 
     def distance(self, step: Step, labels: Tensor) -> Tensor: # of a batch, (N,) -> scalar
         "Phase 3's term: squared distance of the labels' norms (or outputs) to their goals."
         goal, t = self.goal[step.bins], self.tuning
-        if self.line.measure == "head": # in target units, whatever the norms
+        if self.line.measure == "head": # squared target units, whatever the norms
             off = norm_target_loss(step.raw, labels, goal, t.reduction, step.linear)
-            return t.gamma * (off / self.unit if self.relative else off)
+            return t.gamma * off / (self.spread ** 2 if self.relative else self.spread)
         off = norm_target_loss(step.raw, labels, goal, t.reduction)
-        return self.unit * t.gamma * (off / self.goal.nanmean().square() if self.relative else off)
+        return t.gamma * (off / self.goal.nanmean().square() if self.relative else off / self.spread)
 
     @torch.no_grad()
     def follow(self, feat: Tensor, bins: Tensor) -> None: # (N, D) raw features, (N,)
