@@ -37,7 +37,7 @@ def given_by(
     targets = view.train.targets
     grid = view.grid
     return {"grid": grid, "counts": view.counts, "values": grid.values, "n_bins": grid.n_bins, "dim": dim,
-            "targets": targets[torch.isfinite(targets)], "unit": view.target_std}
+            "targets": targets[torch.isfinite(targets)], "unit": view.target_std, "many": view.many_shot}
 
 def build(
     spec: Any, # a mapping with `class` or `function`, or a plain value

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -129,7 +130,7 @@ from dir_nb.run import make_trainer
 from types import SimpleNamespace
 from dir_nb.bins import BinGrid
 grid = BinGrid(0, 10, 1.0); y = torch.rand(2000) * 10
-view = SimpleNamespace(grid=grid, counts=grid.counts(y), train=SimpleNamespace(targets=y), target_mean=5., target_std=3., regions=None,
+view = SimpleNamespace(grid=grid, counts=grid.counts(y), train=SimpleNamespace(targets=y), target_mean=5., target_std=3., many_shot=100, regions=None,
     input_spec=dict(kind='tabular', n_features=3))
 t = make_trainer({config!r}, view)
 t.method.end_epoch(0)
@@ -155,6 +156,31 @@ def test_defaults_of_the_class_are_the_searched_entry():
     assert repr(plain) == repr(entry)
     for (name, mine), (_, theirs) in zip(plain.state_dict().items(), entry.state_dict().items(), strict=True):
         assert torch.equal(mine, theirs), name
+
+
+@pytest.mark.parametrize("method", ["lds", "lds_fds", "frob_ours", "frob", "risda_r"])
+def test_settings_of_ages_stay_with_ages(method):
+    """On counts of pixels, no clip of 5..1,000 levels the weights, and 100 pixels are not many."""
+    import torch
+
+    from dir_nb.bins import BinGrid
+    from dir_nb.methods import build_method
+
+    grid, counts = BinGrid(7, 60, 1.0), torch.linspace(124, 10509, 53).long()
+    view = SimpleNamespace(grid=grid, counts=counts, train=SimpleNamespace(targets=grid.values), target_std=15.0, many_shot=4000)
+    config = run_config(CONF, "motorcycle_dir", method, 0)
+    parts = build_method(config["entry"], view, 4, config["recipe"]).parts
+    if method.startswith("lds"):
+        weight = parts["weights"].weight
+        assert len(weight.unique()) == 53
+        assert weight.max() / weight.min() > 20  # 8 with the clip
+    elif method == "risda_r":
+        assert parts["loss"].augmentation.tail.tolist() == (counts < 4000).tolist()
+    else:
+        assert parts["norms"].line.many == 4000
+    if method == "lds_fds":
+        assert parts["fds"].clip == (0.2, 5.0)
+    assert run_config(CONF, "abalone_dir", "lds", 0)["recipe"] == {"BinWeights": {"clip": [5, 1000]}}
 
 
 OWN = """

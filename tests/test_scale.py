@@ -36,19 +36,18 @@ def view_at(scale):
     grid, y = BinGrid(0, 10 * scale, 0.5 * scale), train.targets.double()
     counts = grid.counts(train.targets)
     return SimpleNamespace(grid=grid, train=train, val=val, test=test, counts=counts, regions=ShotRegions.by_count(counts, many=40, few=10),
-                           target_mean=float(y.mean()), target_std=float(y.std(correction=0)))
+                           target_mean=float(y.mean()), target_std=float(y.std(correction=0)), many_shot=40)
 
 
 @cache
 def predictions(method, scale, **settings):
     """Of the test split, over the scale."""
     view, entry = view_at(scale), CONF["methods"][method]
-    recipe = {"BinWeights": {"clip": None}, "NormLine": {"majority": 20}}
     train = {"epochs": 8, "batch_size": 64, "lr": 0.01, "clip_norm": 5.0, "weight_decay": 0.01} | settings
     seed_epoch(0, -1)
     model = MLP(n_features=5, widths=(16,))
     model.init_head(view.target_mean, view.target_std)
-    run = fit(Trainer(model, build_method(entry, view, 16, recipe), view, TrainConfig(**train)), progress=False)
+    run = fit(Trainer(model, build_method(entry, view, 16), view, TrainConfig(**train)), progress=False)
     pred, target = (torch.cat(p) for p in zip(*predict(run.model, run.method, run.loader(view.test, 1024), run.fabric)))
     return pred / scale, target / scale
 

@@ -238,7 +238,7 @@ def test_numbers(value):
         "alpha": [lambda: au.Augmentation(alpha=value), lambda: isda.Reasoning(alpha=value)],
         "tail": [lambda: au.Augmentation(tail=value)],
         "ramp_epochs": [lambda: isda.OwnBin(ramp_epochs=value)],
-        "tail_below": [lambda: isda.Reasoning(tail_below=value)],
+        "many": [lambda: isda.Reasoning(many=value)],
         "v_start": [lambda: mi.MetaAugmentation(v_start=value)],
         "max_scale": [lambda: mi.MetaAugmentation(max_scale=value)],
         "lr": [lambda: mi.MetaStep(lr=value)],

@@ -87,7 +87,7 @@ def main(world, which):
         train.x[0] = float("nan")
     known = train.targets[train.targets.isfinite()]
     view = SimpleNamespace(grid=grid, train=train, val=train if which == "pixels" else Data(63, 1), counts=grid.counts(known),
-                           target_mean=0.0, target_std=1.0)
+                           target_mean=0.0, target_std=1.0, many_shot=100)
     view.regions = ShotRegions.by_count(view.counts, many=30, few=10)
     fabric = Fabric(accelerator="cpu", devices=world, strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto")
     fabric.launch()

@@ -68,7 +68,7 @@ def random_view(
     counts = grid.counts(targets)
     about = {"name": "random", "modality": input_spec["kind"], "units": "bins", "input_spec": dict(input_spec)}
     about |= {"grid": grid, "counts": counts, "regions": ShotRegions.by_count(counts)}
-    about |= {"target_mean": float(targets.mean()), "target_std": float(targets.std())}
+    about |= {"target_mean": float(targets.mean()), "target_std": float(targets.std()), "many_shot": 100}
     return SimpleNamespace(train=data, val=data, test=data, **about)
 
 # %% ../../nbs/compendium/07_bench.ipynb #c009

@@ -404,6 +404,12 @@ class SeedView:
     @cached_property
     def regions(self) -> ShotRegions: return shot_regions(self.prepared.meta["shots"], self.counts)
 
+    @property
+    def many_shot(self) -> int:
+        "Bins with more training samples are many-shot; 100, as the field has it, where regions are lists."
+        many = self.prepared.meta["shots"]["many"]
+        return 100 if isinstance(many, list) else many
+
     @cached_property
     def _moments(self) -> tuple[float, float]:
         t = self.train.targets.double()

@@ -190,7 +190,7 @@ class Reasoning(OwnBin):
         beta: float = 0.75, # factor on the covariance
         alpha: float = 0.5, # factor on the mean shift
         shift: str | None = None, # 'printed' | 'residual' | 'confused' (None, in the exact form)
-        tail_below: float = 100.0, # bins with fewer samples are augmented
+        many: float = 100.0, # bins with fewer training samples are augmented
         gamma: float = 0.5, # of the strength gamma_b
         gamma_on: str = "loss", # 'loss' (printed) | 'augmentation'
         printed_index: bool = False, # the sums of Eq. 28 to the letter
@@ -201,7 +201,7 @@ class Reasoning(OwnBin):
         self.alpha, self.gamma = number("alpha", alpha, low=0), number("gamma", gamma, low=0, below=1)
         self.shift = None if shift is None else one_of("shift", shift, RISDA_SHIFTS)
         self.gamma_on = one_of("gamma_on", gamma_on, ("loss", "augmentation"))
-        self.tail_below, self.printed_index = number("tail_below", tail_below, above=0), printed_index
+        self.many, self.printed_index = number("many", many, above=0), printed_index
 
     def setup(
         self,
@@ -211,7 +211,7 @@ class Reasoning(OwnBin):
     ) -> "Reasoning": # itself
         "Take the measure of the data."
         super().setup(grid, counts, dim)
-        tail = tail_bins(counts, self.tail_below)
+        tail = tail_bins(counts, self.many)
         self.confusion = Confusion(grid.n_bins, self.momentum)
         self.register_buffer("tail", tail)
         self.register_buffer("gamma_b", torch.where(tail, tail_strength(counts, self.gamma), 1.).float())

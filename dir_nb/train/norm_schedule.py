@@ -28,7 +28,7 @@ class NormLine:
     "Phase 2: which labels the line is fitted to, and how; raises `ValueError` for options that cannot be."
     share: float = 0.2 # e_F / E
     fit: str = "adam" # 'adam' | 'exact' (`fit_norm_line`)
-    majority: int = 100 # labels with more training samples are the majority
+    many: int = 100 # labels with more training samples are the majority
     costs_epochs: bool = True # taken from phase 1, though no network is trained
     measure: str = "norm" # 'norm' | 'head' (ours: the head's output, the feature's signed length along its weight)
     keep_majority: bool = True # the majority keeps its own norm in phase 3; False (ours): all labels go to the line
@@ -49,8 +49,8 @@ class NormLine:
         epochs: int, # e_F, for 'adam'
     ) -> tuple[Tensor, Tensor]: # (2,) slope and intercept, (B,) what phase 3 asks of each label
         "Fit the line, put labels on it; raises `ValueError` with fewer than two majority labels."
-        known = (counts > self.majority) & norm.isfinite()
-        if known.sum() < 2: raise ValueError(few_majority(int(known.sum()), self.majority))
+        known = (counts > self.many) & norm.isfinite()
+        if known.sum() < 2: raise ValueError(few_majority(int(known.sum()), self.many))
         if self.measure == "norm":
             line = fit_norm_line(values[known], norm[known], epochs, self.fit)
             on_line = line_norms(line.to(norm.device), values)
@@ -61,9 +61,9 @@ class NormLine:
         own = known & self.keep_majority
         return line, torch.where(own, norm.float(), on_line.float())
 
-def few_majority(n: int, majority: int) -> str:
+def few_majority(n: int, many: int) -> str:
     "The error for too few majority labels."
-    return f"{n} labels have more than {majority} training samples, a line needs two: lower `majority`"
+    return f"{n} labels have more than {many} training samples, a line needs two: lower `many`"
 
 # %% ../../nbs/lib/train/74_train.norm_schedule.ipynb #c011
 class Tuning(nn.Module):
@@ -108,8 +108,8 @@ class NormSchedule(Part):
             shares = f"line.share={self.line.share}, tuning.share={self.tuning.share}"
             raise ValueError(f"{shares}: give shares together below 1")
         n = torch.as_tensor(counts).detach().clone()
-        if self.tuning.share and int((n > self.line.majority).sum()) < 2:
-            raise ValueError(few_majority(int((n > self.line.majority).sum()), self.line.majority))
+        if self.tuning.share and int((n > self.line.many).sum()) < 2:
+            raise ValueError(few_majority(int((n > self.line.many).sum()), self.line.many))
         self.relative = relative
         self.tune_from, self.fit_epochs = math.inf, 0 # set by `plan`
         self.register_buffer("values", values.detach().clone().float(), persistent=False)
