@@ -121,10 +121,9 @@ def _summary_row(
     base: pd.Series, # the baseline's value by seed
 ) -> dict[str, Any]:
     "Mean, interval and paired difference."
-    mine = group.set_index("seed")["value"]
+    mine = group["value"].to_numpy()
     mean, half, seeds = t_interval(mine)
-    common = [s for s in mine.index if s in base.index]
-    diff, diff_half, diff_seeds = t_interval(mine[common] - base[common])
+    diff, diff_half, diff_seeds = t_interval(mine - base.reindex(group["seed"]).to_numpy()) # NaN for a seed not in both
     return {"mean": mean, "half_width": half, "seeds": seeds,
             "n_min": int(group["n"].min()), "n_max": int(group["n"].max()),
             "diff": diff, "diff_half_width": diff_half, "diff_seeds": diff_seeds}
