@@ -16,7 +16,7 @@ from project import ROOT, change, copy_project, metrics, repro, run
 
 from dir_nb.compendium.pipeline import artefacts, notebook_parameters, stages, write_sources
 from dir_nb.compendium.study import lacking_data, read_study, study_differences, study_variants
-from dir_nb.conf import load_conf, set_path
+from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.provenance import import_closure
 from dir_nb.run import run_config, run_key, run_modules
 
@@ -42,6 +42,12 @@ def test_dvc_reads_the_same_stages():
     """`stages` fills in dvc.yaml as DVC does."""
     listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True)
     assert sorted(listed.stdout.split()) == sorted(s.name for s in stages(ROOT)), listed.stderr
+
+
+def test_no_stage_of_dvc_lock_is_gone():
+    """DVC keeps the entry of a stage for ever, and reads and writes all of dvc.lock after every stage."""
+    gone = read_yaml(ROOT / "dvc.lock")["stages"].keys() - {s.name for s in stages(ROOT)}
+    assert not gone, f"take these entries out of dvc.lock: {sorted(gone)}"
 
 
 def test_lock_is_complete():

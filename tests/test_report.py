@@ -266,6 +266,15 @@ def test_the_papers_last_rows_by_arithmetic():
                      (6, "mae", "medium", "sota_vs_vanilla"), (6, "gm", "medium", "sota_vs_vanilla")]
 
 
+def test_reports_start_light():
+    """What most reports import, and Student's intervals, bring neither PyTorch nor scipy.stats with them: 40 reports, a second each."""
+    code = """import sys
+from dir_nb.compendium import collect, curves, effects, label_norms, plots, study, tables
+collect.t_interval([1., 2., 3.]); effects.Estimate(1., 1., 3.).interval(); effects.interval_p(1., 1., 3)
+print([m for m in ('scipy.stats', 'torch', 'sklearn') if m in sys.modules])"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
 def test_losses_do_not_need_the_reports():
     code = "import sys, dir_nb.compendium.collect; print([m for m in ('matplotlib', 'torch', 'torchvision') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtr, stdtrit # Student's distribution; scipy.stats takes most of a second to import
 
 from .collect import REGIONS, t_interval
 from .study import TABLE2_MEASURES
@@ -47,8 +47,9 @@ def paired_difference(
     both = mine.index.intersection(base.index)
     if len(both) < 2: raise ValueError(f"{what}: {len(both)} seeds in common; train both with two or more")
     mean, half, seeds = t_interval(100 * (mine[both] - base[both]) / base[both].mean())
-    equal = (mine[both] == base[both]).all() # 0 / 0 there
-    p = 1. if equal else float(stats.ttest_rel(mine[both], base[both]).pvalue)
+    off = (mine[both] - base[both]).to_numpy()
+    error = np.sqrt(off.var(ddof=1) / len(off))
+    p = float(off.mean() == 0) if error == 0 else float(2 * stdtr(len(off) - 1, -abs(off.mean()) / error))
     return {"percent": mean, "half_width": half, "seeds": seeds, "p": p}
 
 # %% ../../nbs/compendium/14_effects.ipynb #c012
@@ -128,7 +129,7 @@ def interval_p(
 ) -> float: # two-sided; 1 where mean and `at` are the same number without scatter
     "The p-value of the t-test whose interval is given."
     if half_width == 0: return float(mean == at)
-    return float(2 * stats.t.sf(abs(mean - at) / half_width * stats.t.ppf(.975, n - 1), n - 1))
+    return float(2 * stdtr(n - 1, -abs(mean - at) / half_width * stdtrit(n - 1, .975)))
 
 # %% ../../nbs/compendium/14_effects.ipynb #c027
 @dataclass(frozen=True)
@@ -144,14 +145,14 @@ class Estimate:
     ) -> float: # two-sided
         "How surprising the estimate is if the true mean is `at`."
         if self.error == 0: return float(self.mean == at)
-        return float(2 * stats.t.sf(abs(self.mean - at) / self.error, self.df))
+        return float(2 * stdtr(self.df, -abs(self.mean - at) / self.error))
 
     def interval(
         self,
         level: float = .95, # of confidence
     ) -> tuple[float, float]: # lowest and highest mean with p above 1 - level
         "The t-interval."
-        half = 0. if self.error == 0 else float(stats.t.ppf((1 + level) / 2, self.df)) * self.error
+        half = 0. if self.error == 0 else float(stdtrit(self.df, (1 + level) / 2)) * self.error
         return self.mean - half, self.mean + half
 
 def mean_over_sets(

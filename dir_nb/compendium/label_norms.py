@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from .collect import REGIONS, read_bins
 from .study import NORM_STEPS, phase_steps
@@ -100,6 +99,7 @@ def kendall(
     norm: Sequence[float] | np.ndarray, # their norms
 ) -> float: # from -1 to 1; NaN for fewer than three labels, or equal norms
     "Kendall's tau-b of norm against label (Kendall 1938)."
+    from scipy import stats # where it is needed, as it takes most of a second: most figures of norms need no order
     return float(stats.kendalltau(value, norm).statistic) if len(value) > 2 else np.nan
 
 def monotone_residual(
@@ -127,6 +127,7 @@ def disorder(
 # %% ../../nbs/compendium/05_label_norms.ipynb #c014
 def _partial(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
     "Rank correlation of x and y at equal `given`."
+    from scipy import stats
     r = np.corrcoef([stats.rankdata(a) for a in (x, y, given)])
     below = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt(below)) if below > 1e-12 else np.nan
@@ -135,6 +136,7 @@ def order_rows(
     table: pd.DataFrame, # of `norm_table`, one run
 ) -> list[dict]: # per region: labels, tau, residual, mean errors, spearman and partial of disorder with train_mae
     "How ordered a run's norms are, by region, and whether order goes with training error."
+    from scipy import stats
     wrong, rows = disorder(table.value, table.norm), []
     for region in REGIONS:
         at = np.ones(len(table), bool) if region == "all" else (table.region == region).to_numpy()
