@@ -430,7 +430,7 @@ class ProjectedStats(nn.Module):
         proj: Tensor, # (N,) or (N, R), t = C z of the same samples, such as the head's output
     ) -> None:
         "Take in one step's features, without waiting for the device; raises `ValueError` for a wrong shape."
-        n = len(bins)
+        n = bins.numel()
         if feat.shape != (n, self.dim) or bins.dim() != 1:
             shapes = f"feat {tuple(feat.shape)} with bins {tuple(bins.shape)}"
             raise ValueError(f"{shapes}: give (N, {self.dim}) and (N,); flatten pixels to samples")
