@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from .conf import load_conf
 from .data.core import SeedView, open_prepared
-from .feature_stats import Confusion, FeatureStats
+from .feature_stats import Confusion, FeatureStats, ProjectedStats
 from .methods import build_method
 from .models.catalog import build_model, model_module
 from .models.core import plain_head, plain_state
@@ -111,7 +111,8 @@ def training_features(
 # %% ../nbs/lib/train/76_run.ipynb #c017
 def _kept(method: Any) -> dict[str, torch.Tensor]:
     "A method's tensors without feature statistics, which only training needs and which can be large."
-    stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, (FeatureStats, Confusion)))
+    large = FeatureStats, ProjectedStats, Confusion
+    stats = tuple(f"{n}." for n, m in method.named_modules() if isinstance(m, large))
     return {k: v for k, v in method.state_dict().items() if not (stats and k.startswith(stats))}
 
 def save_model(

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from dir_nb.fds import FDS
-from dir_nb.feature_stats import Confusion, FeatureStats
+from dir_nb.feature_stats import Confusion, FeatureStats, ProjectedStats
 
 B, D = 4, 3
 needs_gloo = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available() or sys.platform == "win32", reason="needs gloo")
@@ -43,10 +43,13 @@ def take(rank=None):
 def gather(x, bins, fabric=None):
     "One epoch into everything that can be reduced."
     low = FeatureStats(B, D, "low_rank", chunk=64, rank=2)
-    parts = (FeatureStats(B, D, chunk=64), FeatureStats(B, D, "diagonal", chunk=64), low, FDS(B, D), Confusion(B))
+    projected = ProjectedStats(B, D), ProjectedStats(B, D, rank=2)
+    parts = (FeatureStats(B, D, chunk=64), FeatureStats(B, D, "diagonal", chunk=64), low, FDS(B, D), *projected, Confusion(B))
     for f, b in zip(x.split(50), bins.split(50), strict=True):
-        for s in parts[:-1]:
+        for s in parts[:4]:
             s.update(f, b)
+        for s in projected:
+            s.update(f, b, f[:, : s.rank] - 1000)
         parts[-1].update((f[:, 0] > 1000).long(), b)
     if fabric:
         for s in parts:

@@ -12,6 +12,7 @@ import torch
 from dir_nb import shapes
 from dir_nb.bins import BinGrid
 from dir_nb.compendium import surrogate as su
+from dir_nb.feature_stats import ProjectedStats
 from dir_nb.losses import balanced_mse as bm
 from dir_nb.losses import irda as ir
 from dir_nb.losses import isda
@@ -70,6 +71,11 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         mean.update(**args)
         return mean.epoch_sum
 
+    def projected_after(**args):
+        stats = ProjectedStats(b, d)
+        stats.update(**args)
+        return stats.epoch_cross
+
     many, head = torch.full((b,), 10_000), (uniform(d), torch.tensor(1.0))
     own = {"bins": ("sample", bins["bins"][1])}
     augmented = sample | own | {"var": ("each", uniform(n)), "shift": ("each", uniform(n))} | sigma
@@ -81,6 +87,7 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
     whole_losses = {
         "IRDALoss": lambda: ir.IRDALoss(grid, many, d, reduction="none"),
         "IRDALoss with clusters": lambda: ir.IRDALoss(grid, many, d, clusters=Clusters(2, "factor"), reduction="none"),
+        "IRDALoss, projected": lambda: ir.IRDALoss(grid, many, d, au.Augmentation(statistics="projected"), reduction="none"),
         "Meta-IRDA": lambda: ir.IRDALoss(grid, many, d, mi.MetaAugmentation(), reduction="none"),
         "ISDARLoss": lambda: isda.ISDARLoss(grid, many, d, reduction="none"),
         "RISDARLoss": lambda: isda.RISDARLoss(grid, many, d, reduction="none"),
@@ -107,6 +114,7 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         "prediction_entropy": (mi.prediction_entropy, {"confusion": ("square", matrix["confusion"][1])}),
         "characteristics": (mi.characteristics, {"counts": counts["counts"], "confusion": matrix["confusion"], "loss": ("exact", uniform(b))}),
         "standardise": (mi.standardise, {"x": ("columns", uniform(b, 4)), "used": ("exact", torch.ones(b, dtype=torch.bool))}),
+        "ProjectedStats.update": (projected_after, feat | bins | {"proj": ("sample", uniform(n))}),
         "BinMean.update": (bin_mean_after, {"values": ("sample", uniform(n))} | own),
         "law_loss": (lambda **a: su.law_loss(**a, law=su.LAWS["laplace"]), {k: sample[k] for k in ("pred", "target")} | values | eta | log_prior | sigma),
         "split_bound": (su.split_bound, {k: augmented[k] for k in ("pred", "target", "var", "shift")} | values | eta | log_prior | sigma),

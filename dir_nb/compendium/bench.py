@@ -364,7 +364,7 @@ def exponents(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/compendium/07_bench.ipynb #c030
-_STATS = ("fds", "remse", "irda", "meta_irda")
+_STATS = ("fds", "remse", "irda", "irda_projected", "meta_irda")
 _TINY: dict[str, Any] = {
     "settings": [Setting(size=16, batch=4, bins=8, repeats=1)], "samples": 64, "seconds": .002,
     "base": {"n": 16, "dim": 8, "n_bins": 6, "clusters": 1}, "sweeps": {"n": [16, 32], "dim": [8, 16]},
@@ -391,8 +391,12 @@ def bench_entries(
     methods: Mapping[str, Mapping[str, Any]], # of `load_conf`
     named: Iterable[str] = (), # those to time; none named: all
 ) -> dict[str, dict]:
-    "The methods to time, vanilla apart; raises `ValueError` for an unknown method."
+    "The methods to time, vanilla apart, and IRDA with projected statistics; `ValueError` for an unknown method."
     out = {k: dict(m) for k, m in methods.items() if k != "l1"}
+    if "irda" in out:
+        lean = out["irda_projected"] = copy.deepcopy(out["irda"])
+        lean["parts"]["loss"].setdefault("augmentation", {"class": "dir_nb.parts.augmentation.Augmentation"})
+        lean["parts"]["loss"]["augmentation"]["statistics"] = "projected"
     named = list(named)
     for k in named:
         if k not in out: raise ValueError(f"no method {k!r} to time{suggest(k, out)}")

@@ -267,7 +267,7 @@ class IRDALoss(ReMSELoss):
         "Count a training step: features and predictions of every bin."
         super().absorb(pred, target, feat)
         at = self.grid.nearest(self.decode(pred)) # predictions beyond the grid belong to its border bins
-        self.augmentation.gather(at, feat, self.bins_of(target), lambda: self.nats(pred, target, feat))
+        self.augmentation.gather(at, feat, self.bins_of(target), pred, lambda: self.nats(pred, target, feat))
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: share what the epoch saw."

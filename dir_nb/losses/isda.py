@@ -17,7 +17,7 @@ from ..bins import BinGrid
 from ..checks import instance, number, one_of
 from ..shapes import per_bin, shaped, vector
 from ..fds import wfds_weights
-from ..feature_stats import Confusion, FeatureStats
+from ..feature_stats import STATISTICS, Confusion
 from .irda import Augmented, IRDALoss, exact, irda_loss
 from .remse import competitors
 from ..parts.augmentation import residual_shift
@@ -87,10 +87,11 @@ class OwnBin(Part):
         beta: float = 0.5, # factor on the covariance; 0.5 is ISDA's on CIFAR
         ramp_epochs: int = 0, # epochs until the augmentation is at full strength; 0 is no ramp
         momentum: float | None = 0.9, # of the statistics, per epoch; None: every sample counts the same, as in ISDA
+        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
     ):
         super().__init__()
         self.beta, self.ramp_epochs = number("beta", beta, low=0), number("ramp_epochs", ramp_epochs, low=0, whole=True)
-        self.momentum = momentum
+        self.momentum, self.statistics = momentum, one_of("statistics", statistics, STATISTICS)
         self.register_buffer("strength", torch.tensor(self.ramp(0)))
 
     def setup(
@@ -100,7 +101,7 @@ class OwnBin(Part):
         dim: int, # D
     ) -> "OwnBin": # itself
         "Take the measure of the data."
-        self.stats = FeatureStats(grid.n_bins, dim, momentum=self.momentum)
+        self.stats = STATISTICS[self.statistics](grid.n_bins, dim, momentum=self.momentum)
         return self
 
     def ramp(self, epoch: int) -> float: # in [0, 1]
@@ -127,9 +128,11 @@ class OwnBin(Part):
         "Before a step; nothing to do."
 
     @torch.no_grad()
-    def gather(self, pred_bins: Tensor, feat: Tensor, bins: Tensor, nats: Callable | None = None) -> None:
+    def gather(
+        self, pred_bins: Tensor, feat: Tensor, bins: Tensor, pred: Tensor, nats: Callable | None = None,
+    ) -> None:
         "Count the features of every bin (Eq. 4)."
-        self.stats.update(feat, bins)
+        self.stats.update(feat, bins, pred)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: join what each has seen."
@@ -196,8 +199,9 @@ class Reasoning(OwnBin):
         printed_index: bool = False, # the sums of Eq. 28 to the letter
         ramp_epochs: int = 0, # epochs until the augmentation is at full strength; 0 is no ramp
         momentum: float | None = 0.9, # of statistics and confusion, per epoch; None: every sample counts the same
+        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
     ):
-        super().__init__(beta, ramp_epochs, momentum)
+        super().__init__(beta, ramp_epochs, momentum, statistics)
         self.alpha, self.gamma = number("alpha", alpha, low=0), number("gamma", gamma, low=0, below=1)
         self.shift = None if shift is None else one_of("shift", shift, RISDA_SHIFTS)
         self.gamma_on = one_of("gamma_on", gamma_on, ("loss", "augmentation"))
@@ -242,9 +246,11 @@ class Reasoning(OwnBin):
         return self.gamma_b[bins] if self.gamma_on == "loss" else None
 
     @torch.no_grad()
-    def gather(self, pred_bins: Tensor, feat: Tensor, bins: Tensor, nats: Callable | None = None) -> None:
+    def gather(
+        self, pred_bins: Tensor, feat: Tensor, bins: Tensor, pred: Tensor, nats: Callable | None = None,
+    ) -> None:
         "Count the features and predictions of every bin (Eq. 4 and 6)."
-        super().gather(pred_bins, feat, bins)
+        super().gather(pred_bins, feat, bins, pred)
         self.confusion.update(pred_bins, bins)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric

@@ -321,9 +321,10 @@ class MetaAugmentation(Augmentation):
         max_scale: float = 4.0, # both scales stay in (1/M, M)
         v_start: float = 0.05, # v_b at the network's start, in (0, 1)
         step: MetaStep | None = None, # how it learns; None is `MetaStep()`
+        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
     ):
-        # isotropy: the v_b in force mixes it in
-        super().__init__(beta, alpha, strength, shift, smoothing, window, True, momentum)
+        super().__init__(beta, alpha, strength, shift, smoothing, window, False, momentum, statistics=statistics)
+        self.isotropic = True # the v_b in force is learnt, of any statistics
         self.v_start = number("v_start", v_start, above=0, below=1)
         self.net, self.step = MetaNet(max_scale=max_scale), step or MetaStep()
 
@@ -386,9 +387,11 @@ class MetaAugmentation(Augmentation):
         self.refresh()
 
     @torch.no_grad()
-    def gather(self, pred_bins: Tensor, feat: Tensor, bins: Tensor, nats: Callable[[], Tensor]) -> None:
+    def gather(
+        self, pred_bins: Tensor, feat: Tensor, bins: Tensor, pred: Tensor, nats: Callable[[], Tensor],
+    ) -> None:
         "As `Augmentation`, and every bin's ReMSE over the scale of the noise."
-        super().gather(pred_bins, feat, bins, nats)
+        super().gather(pred_bins, feat, bins, pred, nats)
         self.bin_loss.update(nats(), bins)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric

@@ -17,7 +17,7 @@ from ..bins import BinGrid, count_thirds
 from ..checks import number, one_of
 from ..shapes import per_bin, scalar, shaped, vector
 from ..fds import wfds_weights
-from ..feature_stats import Confusion, FeatureStats
+from ..feature_stats import STATISTICS, Confusion
 from ..kernels import kernel_matrix, kernel_window
 from .balance import Balance
 from .part import Part
@@ -142,6 +142,7 @@ class Augmentation(Part):
         momentum: float | None = 0.9, # of the statistics, per epoch; None: every sample counts the same
         shrink: float = 0.0, # pseudo-samples of the pooled covariance in every bin's
         tail: float = 0.0, # tau: beta_b in proportion to density^-tau, mean one over samples
+        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
     ):
         super().__init__()
         options = {"beta": beta, "alpha": alpha, "shrink": shrink, "tail": tail}
@@ -151,7 +152,9 @@ class Augmentation(Part):
         self.shift, self.smoothing = chosen("shift", shift, SHIFTS), chosen("smoothing", smoothing, SMOOTHINGS)
         if alpha and self.shift is no_shift:
             raise ValueError(f"alpha={alpha} with shift='none': choose alpha=0, or a shift such as 'residual'")
-        self.window = window
+        self.window, self.statistics = window, one_of("statistics", statistics, STATISTICS)
+        if isotropy and statistics != "full":
+            raise ValueError(f"isotropy=True needs norms of whole covariances, not {statistics!r}: leave statistics='full'")
 
     def setup(
         self,
@@ -161,7 +164,8 @@ class Augmentation(Part):
     ) -> "Augmentation": # itself
         "Take the measure of the data."
         b = grid.n_bins
-        self.stats, self.confusion = FeatureStats(b, dim, momentum=self.momentum), Confusion(b, self.momentum)
+        self.stats = STATISTICS[self.statistics](b, dim, momentum=self.momentum)
+        self.confusion = Confusion(b, self.momentum)
         window = torch.ones(1) if self.window is None else kernel_window(*self.window)
         self.register_buffer("kernel", kernel_matrix(b, window).float())
         self.register_buffer("smoother", torch.zeros(b, b))
@@ -212,10 +216,11 @@ class Augmentation(Part):
         pred_bins: Tensor, # (N,) bin of each prediction
         feat: Tensor, # (N, D)
         bins: Tensor, # (N,) bin of each target
+        pred: Tensor, # (N,) the head's output, target units
         nats: Callable[[], Tensor] | None = None, # gives the plain loss over 2 sigma^2, (N,); not needed here
     ) -> None:
         "Count the features and predictions of every bin (Eq. 4 and 6)."
-        self.stats.update(feat, bins)
+        self.stats.update(feat, bins, pred)
         self.confusion.update(pred_bins, bins)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
@@ -230,8 +235,10 @@ class Augmentation(Part):
         self.smoother.copy_(self.smoothing(self.confusion.matrix, self.kernel, self.stats.count))
         # weights that are not normalised may leave a bin without mass that has samples: it is known all the same
         self.known.copy_((self.smoother.sum(1) > 0) | (self.stats.count > 0))
-        v, top = isotropy(self.smoother, self.stats.diagonal(), self.stats.gram()) # traced, whether used or not
-        self.v.copy_(v); self.top.copy_(top)
+        diagonal = self.stats.diagonal()
+        self.top.copy_((self.smoother @ diagonal).amax(1))
+        # traced, whether used or not
+        if self.statistics == "full": self.v.copy_(isotropy(self.smoother, diagonal, self.stats.gram())[0])
 
     def report(self) -> dict[str, float]:
         "For the epoch's row of history: s^2 / sigma^2 of the fullest and of the emptiest third of the bins."
@@ -240,8 +247,9 @@ class Augmentation(Part):
         return {"ratio_head": head, "ratio_tail": tail}
 
     def trace(self) -> dict[str, Tensor]: # (B,) each
-        "Per bin, for the epoch: s^2 / sigma^2 in its last step, and v_b (Eq. 24; in force only with `isotropy`)."
-        return {"ratio": self.last_ratio.clone(), "v": self.v.clone()}
+        "Per bin, for the epoch: s^2 / sigma^2 in its last step, and, of full covariances, v_b (Eq. 24), in force or not."
+        known = {"v": self.v.clone()} if self.isotropic or self.statistics == "full" else {}
+        return {"ratio": self.last_ratio.clone()} | known
 
     def loss_factor(self, bins: Tensor) -> Tensor | None: # (N,) -> (N,)
         "Factor of each sample's loss; none here (RISDA-R has one)."
