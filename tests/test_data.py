@@ -73,7 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", LOADERS)
 def test_battery_made_up(name, tmp_path, monkeypatch):
     made_up(name, tmp_path / "data" / name)
-    monkeypatch.setattr("dir_nb.data.stsb.encode_pairs", lambda pairs, package: np.stack([np.random.default_rng(list(map(ord, a + b))).normal(size=6) for a, b in pairs]).astype(np.float32))
+    monkeypatch.setattr("dir_nb.data.stsb.encode_pairs", lambda pairs, package: np.stack([np.random.default_rng(list(map(ord, a + b))).normal(size=6) for a, b in pairs]))
     prepare(name, {"loader": LOADERS[name], **CONFIGS[name]}, tmp_path)
     check_dataset(open_prepared(name, tmp_path))
     first = contents(tmp_path / "prepared" / name)

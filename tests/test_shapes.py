@@ -12,7 +12,7 @@ import torch
 from dir_nb import shapes
 from dir_nb.bins import BinGrid
 from dir_nb.compendium import surrogate as su
-from dir_nb.feature_stats import ProjectedStats
+from dir_nb.feature_stats import ProjectedStats, Statistics
 from dir_nb.losses import balanced_mse as bm
 from dir_nb.losses import irda as ir
 from dir_nb.losses import isda
@@ -87,7 +87,7 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
     whole_losses = {
         "IRDALoss": lambda: ir.IRDALoss(grid, many, d, reduction="none"),
         "IRDALoss with clusters": lambda: ir.IRDALoss(grid, many, d, clusters=Clusters(2, "factor"), reduction="none"),
-        "IRDALoss, projected": lambda: ir.IRDALoss(grid, many, d, au.Augmentation(statistics="projected"), reduction="none"),
+        "IRDALoss, projected": lambda: ir.IRDALoss(grid, many, d, au.Augmentation(statistics=Statistics("projected")), reduction="none"),
         "Meta-IRDA": lambda: ir.IRDALoss(grid, many, d, mi.MetaAugmentation(), reduction="none"),
         "ISDARLoss": lambda: isda.ISDARLoss(grid, many, d, reduction="none"),
         "RISDARLoss": lambda: isda.RISDARLoss(grid, many, d, reduction="none"),

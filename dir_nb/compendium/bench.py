@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..bins import BinGrid, ShotRegions
+from ..feature_stats import Statistics
 from ..losses.irda import IRDALoss
 from ..methods import build_method
 from ..models.catalog import build_model, example_batch
@@ -396,7 +397,7 @@ def bench_entries(
     if "irda" in out:
         lean = out["irda_projected"] = copy.deepcopy(out["irda"])
         lean["parts"]["loss"].setdefault("augmentation", {"class": "dir_nb.parts.augmentation.Augmentation"})
-        lean["parts"]["loss"]["augmentation"]["statistics"] = "projected"
+        lean["parts"]["loss"]["augmentation"]["statistics"] = {"class": "dir_nb.feature_stats.Statistics", "kind": "projected"}
     named = list(named)
     for k in named:
         if k not in out: raise ValueError(f"no method {k!r} to time{suggest(k, out)}")

@@ -17,7 +17,7 @@ from ..bins import BinGrid
 from ..checks import instance, number, one_of
 from ..shapes import per_bin, shaped, vector
 from ..fds import wfds_weights
-from ..feature_stats import STATISTICS, Confusion
+from ..feature_stats import Confusion, Statistics
 from .irda import Augmented, IRDALoss, exact, irda_loss
 from .remse import competitors
 from ..parts.augmentation import residual_shift
@@ -86,12 +86,11 @@ class OwnBin(Part):
         self,
         beta: float = 0.5, # factor on the covariance; 0.5 is ISDA's on CIFAR
         ramp_epochs: int = 0, # epochs until the augmentation is at full strength; 0 is no ramp
-        momentum: float | None = 0.9, # of the statistics, per epoch; None: every sample counts the same, as in ISDA
-        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
+        statistics: Statistics | None = None, # None is full covariances at momentum 0.9; None there is ISDA's
     ):
         super().__init__()
         self.beta, self.ramp_epochs = number("beta", beta, low=0), number("ramp_epochs", ramp_epochs, low=0, whole=True)
-        self.momentum, self.statistics = momentum, one_of("statistics", statistics, STATISTICS)
+        self.statistics = Statistics() if statistics is None else instance("statistics", statistics, Statistics)
         self.register_buffer("strength", torch.tensor(self.ramp(0)))
 
     def setup(
@@ -101,7 +100,7 @@ class OwnBin(Part):
         dim: int, # D
     ) -> "OwnBin": # itself
         "Take the measure of the data."
-        self.stats = STATISTICS[self.statistics](grid.n_bins, dim, momentum=self.momentum)
+        self.stats = self.statistics.make(grid.n_bins, dim)
         return self
 
     def ramp(self, epoch: int) -> float: # in [0, 1]
@@ -132,7 +131,7 @@ class OwnBin(Part):
         self, pred_bins: Tensor, feat: Tensor, bins: Tensor, pred: Tensor, nats: Callable | None = None,
     ) -> None:
         "Count the features of every bin (Eq. 4)."
-        self.stats.update(feat, bins, pred)
+        self.statistics.update(self.stats, feat, bins, pred)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: join what each has seen."
@@ -198,10 +197,9 @@ class Reasoning(OwnBin):
         gamma_on: str = "loss", # 'loss' (printed) | 'augmentation'
         printed_index: bool = False, # the sums of Eq. 28 to the letter
         ramp_epochs: int = 0, # epochs until the augmentation is at full strength; 0 is no ramp
-        momentum: float | None = 0.9, # of statistics and confusion, per epoch; None: every sample counts the same
-        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
+        statistics: Statistics | None = None, # None is full covariances at momentum 0.9, which is the confusion's too
     ):
-        super().__init__(beta, ramp_epochs, momentum, statistics)
+        super().__init__(beta, ramp_epochs, statistics)
         self.alpha, self.gamma = number("alpha", alpha, low=0), number("gamma", gamma, low=0, below=1)
         self.shift = None if shift is None else one_of("shift", shift, RISDA_SHIFTS)
         self.gamma_on = one_of("gamma_on", gamma_on, ("loss", "augmentation"))
@@ -216,7 +214,7 @@ class Reasoning(OwnBin):
         "Take the measure of the data."
         super().setup(grid, counts, dim)
         tail = tail_bins(counts, self.many)
-        self.confusion = Confusion(grid.n_bins, self.momentum)
+        self.confusion = Confusion(grid.n_bins, self.statistics.momentum)
         self.register_buffer("tail", tail)
         self.register_buffer("gamma_b", torch.where(tail, tail_strength(counts, self.gamma), 1.).float())
         self.register_buffer("mix", torch.zeros(grid.n_bins, grid.n_bins))

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..bins import BinGrid, count_thirds
 from ..checks import number, one_of
 from ..shapes import per_bin, shaped, vector
-from ..feature_stats import epoch_weight
+from ..feature_stats import Statistics, epoch_weight
 from .irda import EXACT_LIMIT, Augmented, IRDALoss
 from ..parts.augmentation import Augmentation
 from ..parts.part import Part
@@ -317,13 +317,12 @@ class MetaAugmentation(Augmentation):
         shift: str | Callable = "none", # 'residual' | 'feature' | 'none', or such a function
         smoothing: str | Callable = "wfds", # 'wfds' | 'fds' | 'none', or such a function
         window: tuple | None = ("gaussian", 5, 2.0), # kernel over bins: kind, size, sigma; None is the bin alone
-        momentum: float | None = 0.9, # of the statistics and of the mean loss, per epoch
         max_scale: float = 4.0, # both scales stay in (1/M, M)
         v_start: float = 0.05, # v_b at the network's start, in (0, 1)
         step: MetaStep | None = None, # how it learns; None is `MetaStep()`
-        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
+        statistics: Statistics | None = None, # None is full covariances at momentum 0.9, which is the mean loss's too
     ):
-        super().__init__(beta, alpha, strength, shift, smoothing, window, False, momentum, statistics=statistics)
+        super().__init__(beta, alpha, strength, shift, smoothing, window, statistics=statistics)
         self.isotropic = True # the v_b in force is learnt, of any statistics
         self.v_start = number("v_start", v_start, above=0, below=1)
         self.net, self.step = MetaNet(max_scale=max_scale), step or MetaStep()
@@ -337,7 +336,7 @@ class MetaAugmentation(Augmentation):
         "Take the measure of the data."
         super().setup(grid, counts, dim)
         b = grid.n_bins
-        self.bin_loss = BinMean(b, self.momentum)
+        self.bin_loss = BinMean(b, self.statistics.momentum)
         self.register_buffer("counts", torch.as_tensor(counts).clone(), persistent=False)
         self.register_buffer("traits", torch.zeros(b, 4)) # standardised characteristics
         for name in ("shift_scale", "var_scale"): self.register_buffer(name, torch.ones(b)) # a_b, c_b in force

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import BinGrid, count_thirds
-from ..checks import number, one_of
+from ..checks import instance, number, one_of
 from ..shapes import per_bin, scalar, shaped, vector
 from ..fds import wfds_weights
-from ..feature_stats import STATISTICS, Confusion
+from ..feature_stats import Confusion, Statistics
 from ..kernels import kernel_matrix, kernel_window
 from .balance import Balance
 from .part import Part
@@ -139,22 +139,27 @@ class Augmentation(Part):
         smoothing: str | Callable = "wfds", # 'wfds' | 'fds' | 'none', or such a function
         window: tuple | None = ("gaussian", 5, 2.0), # kernel over bins (`kernel_window`); None is the bin alone
         isotropy: bool = False, # Eq. 23-24
-        momentum: float | None = 0.9, # of the statistics, per epoch; None: every sample counts the same
         shrink: float = 0.0, # pseudo-samples of the pooled covariance in every bin's
         tail: float = 0.0, # tau: beta_b in proportion to density^-tau, mean one over samples
-        statistics: str = "full", # 'full' covariances | 'projected': less memory, w' Sigma w never too large
+        statistics: Statistics | None = None, # None is full covariances at momentum 0.9
     ):
         super().__init__()
         options = {"beta": beta, "alpha": alpha, "shrink": shrink, "tail": tail}
         for name, value in options.items(): number(name, value, low=0)
-        self.beta, self.alpha, self.momentum, self.shrink, self.tail = beta, alpha, momentum, shrink, tail
+        self.beta, self.alpha, self.shrink, self.tail = beta, alpha, shrink, tail
         self.strength, self.isotropic = one_of("strength", strength, ("relative", "absolute")), isotropy
         self.shift, self.smoothing = chosen("shift", shift, SHIFTS), chosen("smoothing", smoothing, SMOOTHINGS)
         if alpha and self.shift is no_shift:
             raise ValueError(f"alpha={alpha} with shift='none': choose alpha=0, or a shift such as 'residual'")
-        self.window, self.statistics = window, one_of("statistics", statistics, STATISTICS)
-        if isotropy and statistics != "full":
-            raise ValueError(f"isotropy=True needs norms of whole covariances, not {statistics!r}: leave statistics='full'")
+        self.window = window
+        self.statistics = Statistics() if statistics is None else instance("statistics", statistics, Statistics)
+        if isotropy and not self.has_norms:
+            raise ValueError("isotropy=True needs norms of whole covariances: give statistics=Statistics('full')")
+
+    @property
+    def has_norms(self) -> bool:
+        "Whether the statistics know the norms of whole covariances."
+        return self.statistics.kind != "projected"
 
     def setup(
         self,
@@ -164,8 +169,7 @@ class Augmentation(Part):
     ) -> "Augmentation": # itself
         "Take the measure of the data."
         b = grid.n_bins
-        self.stats = STATISTICS[self.statistics](b, dim, momentum=self.momentum)
-        self.confusion = Confusion(b, self.momentum)
+        self.stats, self.confusion = self.statistics.make(b, dim), Confusion(b, self.statistics.momentum)
         window = torch.ones(1) if self.window is None else kernel_window(*self.window)
         self.register_buffer("kernel", kernel_matrix(b, window).float())
         self.register_buffer("smoother", torch.zeros(b, b))
@@ -220,7 +224,7 @@ class Augmentation(Part):
         nats: Callable[[], Tensor] | None = None, # gives the plain loss over 2 sigma^2, (N,); not needed here
     ) -> None:
         "Count the features and predictions of every bin (Eq. 4 and 6)."
-        self.stats.update(feat, bins, pred)
+        self.statistics.update(self.stats, feat, bins, pred)
         self.confusion.update(pred_bins, bins)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
@@ -238,7 +242,7 @@ class Augmentation(Part):
         diagonal = self.stats.diagonal()
         self.top.copy_((self.smoother @ diagonal).amax(1))
         # traced, whether used or not
-        if self.statistics == "full": self.v.copy_(isotropy(self.smoother, diagonal, self.stats.gram())[0])
+        if self.has_norms: self.v.copy_(isotropy(self.smoother, diagonal, self.stats.gram())[0])
 
     def report(self) -> dict[str, float]:
         "For the epoch's row of history: s^2 / sigma^2 of the fullest and of the emptiest third of the bins."
@@ -248,7 +252,7 @@ class Augmentation(Part):
 
     def trace(self) -> dict[str, Tensor]: # (B,) each
         "Per bin, for the epoch: s^2 / sigma^2 in its last step, and, of full covariances, v_b (Eq. 24), in force or not."
-        known = {"v": self.v.clone()} if self.isotropic or self.statistics == "full" else {}
+        known = {"v": self.v.clone()} if self.isotropic or self.has_norms else {}
         return {"ratio": self.last_ratio.clone()} | known
 
     def loss_factor(self, bins: Tensor) -> Tensor | None: # (N,) -> (N,)

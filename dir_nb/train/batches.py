@@ -38,9 +38,10 @@ class BatchOrder(Sampler):
         seed: int = 0, # of the order
         rank: int = 0, # this process
         world: int = 1, # processes that share the work
+        stand_in: bool = True, # where nothing is left for a process, the batch's first sample; False: it has a batch less
     ):
         self.samples, self.batch_size, self.shuffle, self.seed = samples, batch_size, shuffle, seed
-        self.rank, self.world, self.epoch = rank, world, 0
+        self.rank, self.world, self.stand_in, self.epoch = rank, world, stand_in, 0
 
     def set_epoch(self, epoch: int) -> None:
         "The epoch whose order comes next."
@@ -69,7 +70,7 @@ class BatchOrder(Sampler):
             own = whole[self.rank::self.world]
             yield own or whole[:1], bool(own)
 
-    def __iter__(self) -> Iterator[list[int]]: return (own for own, _ in self.shares())
+    def __iter__(self) -> Iterator[list[int]]: return (own for own, real in self.shares() if real or self.stand_in)
 
 # %% ../../nbs/lib/train/71_train.batches.ipynb #c013
 class Views:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_SPREAD', 'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'make_fabric',
-           'Trainer', 'OwnOrder', 'shared_loss', 'train_epoch', 'validate', 'plain_split', 'plain_training',
-           'best_path', 'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts', 'fit', 'trace_arrays',
+           'Trainer', 'shared_loss', 'train_epoch', 'validate', 'plain_split', 'plain_training', 'best_path',
+           'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts', 'fit', 'trace_arrays',
            'history_csv']
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c003
@@ -183,20 +183,12 @@ class Trainer:
     ) -> DataLoader:
         "A split in order, once."
         f = self.fabric
-        order = BatchOrder(len(data), batch_size, False, 0, *((f.global_rank, f.world_size) if shared else (0, 1)))
-        order = OwnOrder(order) if shared and f.world_size > 1 else order
-        return make_loader(data, order, self.config.num_workers)
+        share = (f.global_rank, f.world_size) if shared else (0, 1)
+        return make_loader(data, BatchOrder(len(data), batch_size, False, 0, *share, stand_in=False), self.config.num_workers)
 
     def metrics(self, **options) -> DIRMetrics:
         "An empty accumulator for this data set."
         return DIRMetrics(self.view.grid, self.view.regions, **options)
-
-class OwnOrder(BatchOrder):
-    "An order without the batches that merely stand in: for evaluation, where no process waits for another."
-    def __init__(self, order: BatchOrder):
-        super().__init__(order.samples, order.batch_size, order.shuffle, order.seed, order.rank, order.world)
-
-    def __iter__(self) -> Iterator[list[int]]: return (own for own, real in self.shares() if real)
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c015
 def shared_loss(
