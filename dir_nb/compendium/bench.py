@@ -23,7 +23,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..bins import BinGrid, ShotRegions
-from ..feature_stats import Statistics
 from ..losses.irda import IRDALoss
 from ..methods import build_method
 from ..models.catalog import build_model, example_batch
