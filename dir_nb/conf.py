@@ -99,7 +99,8 @@ KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys i
     "search": ({"round", "draws", "metric", "datasets", "spaces"}, set()),
     "display": (set(), {"datasets", "methods"}),
     "datasets": ({"modality", "bins", "model"}, {
-        "display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train", "recipe"}),
+        "display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train",
+        "recipe"}),
     "methods": (set(), {"display", "base", "parts", "set", "train"}),
     "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }

@@ -43,7 +43,7 @@ _TRANSFORMS = ("sqrt_inv", "inverse", "none")
 
 def lds_weights(
     counts: Tensor, # (B,) training samples per bin
-    scheme: Literal["sqrt_inv", "inverse", "none"] = "sqrt_inv", # one over the root of the count, over the count, or one
+    scheme: Literal["sqrt_inv", "inverse", "none"] = "sqrt_inv", # one over the count's root, over the count, or one
     window: Tensor | None = None, # (size,) of `kernel_window`; None: weights without LDS
     clip: tuple[float, float] | None = (5., 1000.), # of the counts, for 'inverse'; None for STS-B-DIR and NYUD2-DIR
     boundary: Literal["zero", "reflect", "mirror", "renormalise"] = "zero", # what lies beyond the border bins
@@ -66,12 +66,12 @@ def lds_weights(
 
 # %% ../nbs/lib/parts/10_lds.ipynb #c021
 class BinWeights(Part):
-    "Weight of every sample by its bin (`lds_weights`); Yang et al. (2021), Eq. 1. `ValueError` for bad counts or options."
+    "Weight of every sample by its bin (`lds_weights`); Yang et al. (2021), Eq. 1. `ValueError` for counts or options."
     def __init__(self,
         counts: Tensor, # (B,) training samples per bin
         scheme: str = "sqrt_inv", # 'sqrt_inv' | 'inverse'
         window: tuple | None = None, # of `kernel_window`, such as ("gaussian", 5, 2.0); None: weights without LDS
-        clip: tuple[float, float] | None = None, # of the counts, for 'inverse' only; (5, 1000) on ages in the public code
+        clip: tuple[float, float] | None = None, # of counts, for 'inverse' only; (5, 1000) on ages in the public code
         boundary: str = "zero", # what lies beyond the border bins
     ):
         super().__init__()

@@ -35,7 +35,8 @@ def isda_printed(
     if m > 1: raise ValueError(f"Eq. 27 and 28 know no clusters: give competitors of K = 1, not {m}")
     term = a.shift.abs() / a.twice_var.sqrt() + a.var / a.twice_var
     other = torch.arange(len(y_j), device=a.g.device) != a.bins[:, None]
-    logits = ((a.y - a.g).square()[:, None] - (y_j - a.g[:, None]).square()) / a.twice_var + a.column(term) * other + add
+    logits = (((a.y - a.g).square()[:, None] - (y_j - a.g[:, None]).square()) / a.twice_var
+              + a.column(term) * other + add)
     return a.twice_var.detach() * logits.logsumexp(1)
 
 FORMS = {"printed": isda_printed, "exact": exact}

@@ -38,7 +38,7 @@ def region_density(
 def prediction_entropy(
     confusion: Tensor, # (B, B) row b: shares of bin b's predictions (`Confusion.matrix`)
 ) -> Tensor: # (B,) in [0, 1]; NaN for a row without mass
-    "U_b: entropy of where a bin's samples are predicted, in units of log B (what Sec. 3.5.2 of the IRDA paper asks for)."
+    "U_b: entropy of where a bin's samples are predicted, over log B (what Sec. 3.5.2 of the IRDA paper asks for)."
     n = len(shaped(confusion, "confusion", "B", "B"))
     shaped(confusion, "confusion", n, n)
     entropy = torch.special.entr(confusion).sum(1) / math.log(max(len(confusion), 2)) + 0. # no minus zero
@@ -377,7 +377,8 @@ class MetaAugmentation(Augmentation):
 
     @torch.no_grad()
     def prepare(
-        self, loss: IRDALoss, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Callable, weight: Tensor | None,
+        self, loss: IRDALoss, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Callable,
+        weight: Tensor | None,
     ) -> None:
         "Before a step: learn from a balanced batch what its augmentation should be (after Shu et al., 2019)."
         if not self.step.due(epoch, lr): return

@@ -55,7 +55,7 @@ class FeatureRegressor(nn.Module):
         mean: float, # of the training targets, target units
         spread: float = 1.0, # their standard deviation, target units
     ) -> None:
-        "Start predictions around the mean, as wide as the targets are: else the first epochs only learn scale and mean."
+        "Start predictions around the mean, as wide as targets are: else the first epochs only learn scale and mean."
         self.head.weight.mul_(float(spread))
         self.head.bias.fill_(float(mean))
 

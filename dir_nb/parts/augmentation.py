@@ -251,7 +251,7 @@ class Augmentation(Part):
         return {"ratio_head": head, "ratio_tail": tail}
 
     def trace(self) -> dict[str, Tensor]: # (B,) each
-        "Per bin, for the epoch: s^2 / sigma^2 in its last step, and, of full covariances, v_b (Eq. 24), in force or not."
+        "Per bin: s^2 / sigma^2 in the epoch's last step, and, of full covariances, v_b (Eq. 24), in force or not."
         known = {"v": self.v.clone()} if self.isotropic or self.has_norms else {}
         return {"ratio": self.last_ratio.clone()} | known
 
