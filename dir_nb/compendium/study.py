@@ -104,7 +104,7 @@ RANKED = ("mae", "gm", "mse", "pearson", "spearman")
 def both_rules(
     trainer: "Trainer", # fitted
 ) -> dict: # {region: {metric: value}}
-    "Errors and correlations on the test split, by the data set's regions and by counts (above 100: many; below 20: few)."
+    "Errors and correlations on the test split, by the data set's regions and by counts (over 100 many, under 20 few)."
     from dir_nb.bins import ShotRegions
     from dir_nb.metrics import DIRMetrics
     from dir_nb.train.core import evaluate
@@ -168,8 +168,8 @@ def run_study(
     study: str, # id
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `default_workers`
-) -> pd.DataFrame: # study, method (variant), title, group, base, setting (JSON), dataset, seed, region, metric, value, n
-    "Train and measure what is new of a study, errors on the test split; `ValueError` for unknown ids, settings, no data."
+) -> pd.DataFrame: # study, method (variant), title, group, base, setting, dataset, seed, region, metric, value, n
+    "Train and measure what is new of a study, errors on the test split; `ValueError` for unknown ids or no data."
     from dir_nb.run import run_config
     root = Path(root or project_root())
     if lacking := lacking_data(study, root):
