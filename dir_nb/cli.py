@@ -187,7 +187,8 @@ def publish():
 def data_add(
     name: Annotated[str, typer.Argument(help="Id of the new data set; ends in _dir")],
     path: Annotated[Path, typer.Argument(help="The folder that holds the manifest and its files")],
-    config: Annotated[Optional[Path], typer.Option(help="Its settings as YAML; without it, what conf/datasets has")] = None,
+    config: Annotated[Optional[Path],
+                      typer.Option(help="Its settings as YAML; without it, what conf/datasets has")] = None,
     link: Annotated[bool, typer.Option("--link", help="Link instead of copying")] = False,
 ):
     "Check a data set, put it under data/, record it in data.dvc and conf/."

@@ -59,7 +59,7 @@ def random_view(
     pool: int = 64, # different inputs
     seed: int = 0,
 ) -> SimpleNamespace: # what `build_method` and the trainer ask of a seed's view of a data set
-    "Random inputs, long-tailed targets: the first bin expects twenty times the last one's samples, each has one at least."
+    "Random inputs, long-tailed targets: the first bin expects twenty times the last one's samples, each at least one."
     g = torch.Generator().manual_seed(seed)
     share = torch.exp(-math.log(20) * torch.arange(n_bins) / n_bins)
     bins = torch.cat([torch.arange(n_bins), torch.multinomial(share, n - n_bins, replacement=True, generator=g)])
@@ -91,7 +91,7 @@ def alternate(
     warmup: int = 1, # of each before that
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]: # seconds of a and b, (repeats,) each
-    "Times of two alternatives, A B B A A B B A ..., so that a slow drift favours neither; `ValueError` without repeats."
+    "Times of two alternatives, A B B A A B B A ...: a slow drift favours neither; `ValueError` without repeats."
     if repeats < 1: raise ValueError(f"repeats={repeats}: give 1 or more")
     found = {"a": [], "b": []}
     for i in range(warmup + repeats):
@@ -396,7 +396,8 @@ def bench_entries(
     if "irda" in out:
         lean = out["irda_projected"] = copy.deepcopy(out["irda"])
         lean["parts"]["loss"].setdefault("augmentation", {"class": "dir_nb.parts.augmentation.Augmentation"})
-        lean["parts"]["loss"]["augmentation"]["statistics"] = {"class": "dir_nb.feature_stats.Statistics", "kind": "projected"}
+        lean["parts"]["loss"]["augmentation"]["statistics"] = {
+            "class": "dir_nb.feature_stats.Statistics", "kind": "projected"}
     named = list(named)
     for k in named:
         if k not in out: raise ValueError(f"no method {k!r} to time{suggest(k, out)}")

@@ -86,7 +86,8 @@ def read_metrics(
     "The metrics of a run in long form; raises `ValueError` if the file is of another run or lacks a region."
     found = read_json(Path(folder) / "metrics.json")
     for k, v in expect.items():
-        if found.get(k) != v: raise ValueError(f"metrics.json says {k} {found.get(k)!r}, its folder {v!r}: run it again")
+        if found.get(k) != v:
+            raise ValueError(f"metrics.json says {k} {found.get(k)!r}, its folder {v!r}: run it again")
     lacking = [r for r in REGIONS if r not in found]
     if lacking: raise ValueError(f"metrics.json lacks the regions {lacking}: run it again")
     return [{**expect, "region": r, "metric": m, "value": np.nan if v is None else float(v), "n": int(found[r]["n"])}
@@ -179,7 +180,7 @@ def collect(
     seeds: Sequence[int] | None = None, # seeds every method must have; None: those there are
     baseline: str = "l1", # for paired differences
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]: # runs, bins, summary
-    "Read `runs/<dataset>/<method>/s<seed>/` into three tables. Raises `RunProblems` naming all that are missing or wrong."
+    "Read `runs/<dataset>/<method>/s<seed>/` into three tables; `RunProblems` names all that are missing or wrong."
     if not datasets or not methods: raise ValueError("nothing to collect: name at least one data set and one method")
     runs, bins = _read_all(root := Path(root or project_root()), _expected(root, datasets, methods, seeds))
     return runs, bins, summarise_runs(runs, baseline)

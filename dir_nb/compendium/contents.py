@@ -66,7 +66,8 @@ def public(
     return [s for s in symbols if not s.name.startswith("_") and (cited(s.doc) or s.name not in bases)]
 
 # %% ../../nbs/compendium/21_contents.ipynb #c008
-_PAPER = r"(?:(?:Eq\. [\d-]+ of the )?(?:IRDA|Frobenius-norm) paper|[A-Z][\w-]+(?: et al\.| (?:and|&) [A-Z][\w-]+)?,? \(?(?:19|20)\d\d\)?)"
+_PAPER = (r"(?:(?:Eq\. [\d-]+ of the )?(?:IRDA|Frobenius-norm) paper"
+          r"|[A-Z][\w-]+(?: et al\.| (?:and|&) [A-Z][\w-]+)?,? \(?(?:19|20)\d\d\)?)")
 
 def cited(
     doc: str, # a docstring
@@ -239,7 +240,8 @@ def contents_markdown(
     lines = ["<!-- Made by `make contents` from the notebooks and conf/: edit those. -->", "# What is where", "",
              "How to reach a name: `from dir_nb import ...` or `from dir_nb.losses import ...` "
              "([the public face](nbs/lib/front/80_face.ipynb)).",
-             "IRDA paper: Zhu and Wu (2024). A thing without a test file is tested by its notebook: `make test` runs it."]
+             "IRDA paper: Zhu and Wu (2024). "
+             "A thing without a test file is tested by its notebook: `make test` runs it."]
     columns = ["what", "in code", "paper, equation", "notebook", "test"]
     for section, rows in contents_rows(root).items():
         lines += ["", f"## {section}", "", f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]

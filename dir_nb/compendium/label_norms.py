@@ -56,7 +56,7 @@ def _run_bins(
 def norm_table(
     folder: Path | str, # of a finished run
 ) -> pd.DataFrame: # keys of `BINS`, norm, norm_std, train_mae, test_mae, test_n
-    "Norm and errors of every bin with training samples, of any finished run; raises `FileNotFoundError` for no results."
+    "Norm and errors of every bin with training samples, of any finished run; `FileNotFoundError` for no results."
     folder = Path(folder)
     with np.load(folder / "feature_stats.npz", allow_pickle=False) as z: found = dict(z)
     table = _run_bins(folder).rename(columns={"mae": "test_mae", "n": "test_n"}).drop(columns="bias")
@@ -84,7 +84,8 @@ def phase_table(
 ) -> pd.DataFrame: # keys of `BINS`, step, norm
     "Norms of the labels at the borders of the phases, and what phase 3 asks; raises `ValueError` for a run without it."
     folder = Path(folder)
-    if not (folder / "traces.npz").is_file(): raise ValueError(f"{folder} has no traces: its method has no norm schedule")
+    if not (folder / "traces.npz").is_file():
+        raise ValueError(f"{folder} has no traces: its method has no norm schedule")
     with np.load(folder / "traces.npz", allow_pickle=False) as z:
         if "goal" not in z: raise ValueError(f"{folder} traces no norms: its method has no norm schedule")
         norm, goal = z["norm"], z["goal"]
@@ -156,4 +157,5 @@ def order_table(
 ) -> pd.DataFrame: # dataset, method, seed and the columns of `order_rows`
     "`order_rows` of every run."
     keys = ["dataset", "method", "seed"]
-    return pd.DataFrame([dict(zip(keys, k)) | row for k, t in tables.groupby(keys, sort=False) for row in order_rows(t)])
+    return pd.DataFrame([dict(zip(keys, k)) | row
+                         for k, t in tables.groupby(keys, sort=False) for row in order_rows(t)])

@@ -141,7 +141,8 @@ def artefact_index(
     rows = ["| artefact | shows | stands for | made by |", "| --- | --- | --- | --- |"]
     for a in artefacts(root):
         links = " ".join(f"[{Path(f).suffix[1:]}]({f})" for f in a.files)
-        rows.append(f"| {a.stem} ({links}) | {a.desc}{older_note(a.studies, root)} | {a.paper or '(ours)'} | `{a.stage}` |")
+        rows.append(f"| {a.stem} ({links}) | {a.desc}{older_note(a.studies, root)} | "
+                    f"{a.paper or '(ours)'} | `{a.stage}` |")
     return "\n".join(rows) + "\n"
 
 # %% ../../nbs/compendium/06_pipeline.ipynb #c018
@@ -172,7 +173,8 @@ def run_notebook(
     out = root / "executed" / ("-".join([Path(path).stem, *map(str, given.values())]) + ".ipynb")
     out.parent.mkdir(exist_ok=True)
     os.environ |= {"DIR_NB_ROOT": str(root), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    with tempfile.TemporaryDirectory(prefix="dir_nb-") as sockets: # kernels side by side would race for ports, or a name
+    # kernels side by side would race for ports, or a name
+    with tempfile.TemporaryDirectory(prefix="dir_nb-") as sockets:
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         shown = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
         papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", config=ipc, **shown)

@@ -34,14 +34,14 @@ REGION_LABELS = {"all": "All", "many": "Many", "medium": "Med.", "few": "Few"}
 UNKNOWN = ((BLUE, GREEN, VERMILLION, ORANGE, PURPLE), (":", "-.", "--"), ("x", "+", "*")) # looks where none is declared
 
 @cache
-def methods_shown(root: Path) -> dict[str, dict]: # id -> title, colour, line, marker, family, as far as they are declared
+def methods_shown(root: Path) -> dict[str, dict]: # id -> title, colour, line, marker, family, as far as declared
     "How methods look, as `conf/` says it; read once."
     return load_conf(root)["display"]["methods"]
 
 def method_style(
     method: str, # id
 ) -> tuple[str, str, str, str]: # label, colour, line, marker
-    "How a method is drawn (`conf/display.yaml`, or `display` in its own file); what is not said there follows from its id."
+    "How a method is drawn (`conf/display.yaml`, or `display` in its own file); the rest follows from its id."
     k, own = sum(method.encode()), methods_shown(project_root()).get(method, {})
     found = dict(zip(("colour", "line", "marker"), (looks[k % len(looks)] for looks in UNKNOWN))) | own
     return found.get("label", found.get("title", method)), found["colour"], found["line"], found["marker"]

@@ -40,7 +40,8 @@ class BinView:
         count, mean, second, w, w0, values = (torch.as_tensor(v).double() for v in (count, mean, second, w, w0, values))
         w, (b, d) = w.reshape(-1), mean.shape
         if count.shape != (b,) or values.shape != (b,) or w.shape != (d,) or second.shape not in ((b, d), (b, d, d)):
-            raise ValueError(f"count {tuple(count.shape)}, mean {tuple(mean.shape)}, second {tuple(second.shape)}, w {tuple(w.shape)}, "
+            raise ValueError(f"count {tuple(count.shape)}, mean {tuple(mean.shape)}, "
+                             f"second {tuple(second.shape)}, w {tuple(w.shape)}, "
                              f"values {tuple(values.shape)}: give (B,), (B, D), (B, D, D) or (B, D), (D,), (B,)")
         if not (count > 0).any(): raise ValueError("no bin has samples: give the counts that belong to the moments")
         diagonal = second.ndim == 2
@@ -59,7 +60,8 @@ class BinView:
         n = torch.bincount(bins, minlength=b).double()
         mean = x.new_zeros(b, x.shape[1]).index_add(0, bins, x) / n.clamp_min(1)[:, None]
         dev, w = x - mean[bins], torch.as_tensor(w).detach().double().reshape(-1)
-        spread = lambda v: v.new_zeros(b, *v.shape[1:]).index_add(0, bins, v) / (n - 1).clamp_min(1).view(-1, *[1] * (v.ndim - 1))
+        spread = lambda v: (v.new_zeros(b, *v.shape[1:]).index_add(0, bins, v)
+                            / (n - 1).clamp_min(1).view(-1, *[1] * (v.ndim - 1)))
         w0 = w0.detach() if isinstance(w0, Tensor) else w0
         return cls.of(n, mean, spread(dev.square()), w, w0, values, spread((dev @ w).square()))
 
@@ -78,14 +80,15 @@ def uncertainty(s: BinView) -> dict[str, float]: # squared target units; feature
     "Variance of all predictions, bins counting once, and w'w: IRDA paper, sec. 3.6 on ridge regression."
     k, many = s.count > 0, s.count > 1
     within = float(s.var[many].mean()) if many.any() else 0.
-    return {"prediction_variance": within + float(s.pred[k].var(correction=0)), "weight_norm": float(s.w.square().sum())}
+    return {"prediction_variance": within + float(s.pred[k].var(correction=0)),
+            "weight_norm": float(s.w.square().sum())}
 
 def skewness(
     s: BinView,
     rare: Tensor, # (B,) bool, the rare bins of the training split
     pull: Tensor | None = None, # (B,) summed |dL/dg| over a training epoch, per bin
 ) -> dict[str, float]: # ratios; NaN where one side has no bins
-    "How much worse rare bins fare than frequent ones, and how much less they pull: IRDA paper, Table 1 and sec. 3.6 on BMSE."
+    "How much worse rare bins fare than frequent ones, and how much less they pull: IRDA paper, Table 1, sec. 3.6."
     k = s.count > 0
     mean = lambda x, at: float(x[at].mean()) if at.any() else float("nan")
     ratio = lambda a, b: a / b if b > 0 else float("nan")
@@ -93,11 +96,12 @@ def skewness(
     return out if pull is None else out | {"pull_ratio": ratio(mean(pull, ~rare), mean(pull, rare))}
 
 def compactness(s: BinView) -> dict[str, float]: # squared target units, squared feature units, and ratios
-    "Scatter within bins, along the head and in all, and relative to that between bins: IRDA paper, Table 1 and Proposition 1."
+    "Scatter within bins, along the head and in all, also relative to that between bins: IRDA paper, Table 1, Prop. 1."
     k, many = s.count > 0, s.count > 1
     along, total = (float(x[many].mean()) if many.any() else 0. for x in (s.var, s.trace))
     between = s.mean[k].var(0, correction=0).sum()
-    return {"along_w": along, "total": total, "along_w_relative": along / max(float(s.pred[k].var(correction=0)), 1e-300),
+    return {"along_w": along, "total": total,
+            "along_w_relative": along / max(float(s.pred[k].var(correction=0)), 1e-300),
             "total_relative": total / max(float(between), 1e-300)}
 
 def precision(s: BinView) -> dict[str, float]: # target units
@@ -112,7 +116,8 @@ def measures(
     pull: Tensor | None = None, # (B,) summed |dL/dg| over a training epoch, per bin
 ) -> dict[str, float]: # 'uncertainty.prediction_variance' and so on
     "All measures of one trained model: IRDA paper, Table 2."
-    parts = {"uncertainty": uncertainty(s), "skewness": skewness(s, rare, pull), "compactness": compactness(s), "precision": precision(s)}
+    parts = {"uncertainty": uncertainty(s), "skewness": skewness(s, rare, pull),
+             "compactness": compactness(s), "precision": precision(s)}
     return {f"{column}.{name}": v for column, found in parts.items() for name, v in found.items()}
 
 # %% ../../nbs/compendium/01_regularisation.ipynb #c047

@@ -27,11 +27,11 @@ if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
 # %% ../../nbs/compendium/03_search.ipynb #c006
 def draw_settings(
-    space: dict[str, list] | list[dict[str, list]], # path -> values; several such spaces where not all values go together
+    space: dict[str, list] | list[dict[str, list]], # path -> values; several such spaces where not all go together
     draws: int, # how many settings, the entry as it stands included
     seed: int = 0, # of the draw
 ) -> list[dict]: # settings: path -> value; the first is empty
-    "Random settings without repetition (Bergstra & Bengio, 2012); raises `ValueError` for no draws or a path without values."
+    "Random settings without repetition (Bergstra & Bengio, 2012); `ValueError` for no draws or a path without values."
     from sklearn.model_selection import ParameterGrid, ParameterSampler
     if draws < 1: raise ValueError(f"draws={draws}: give 1 or more")
     spaces = space if isinstance(space, list) else [space]
@@ -99,7 +99,8 @@ def run_error(
 ) -> dict: # {region: {metric: value}} on that split, or failed (`run_once`)
     "Errors of a run; raises `ValueError` for another split."
     from dir_nb.train.core import evaluate
-    if split not in ("val", "test"): raise ValueError(f"split is {split!r}: choose val (to choose settings) or test (to report)")
+    if split not in ("val", "test"):
+        raise ValueError(f"split is {split!r}: choose val (to choose settings) or test (to report)")
     def measure(t):
         loader = t.loader(getattr(t.view, split), t.config.eval_batch_size)
         return evaluate(t.model, t.method, loader, t.metrics(delta=True, ranks=False), t.fabric).compute()
@@ -173,7 +174,8 @@ def rank_settings(
     "Settings by their mean error relative to the first; raises `ValueError` for an unknown metric."
     if metric not in METRICS: raise ValueError(f"metric={metric!r} is not known: choose one of {', '.join(METRICS)}")
     first = table[table.draw == 0].set_index(["dataset", "seed"])[metric]
-    rel = table.assign(rel=np.log(table[metric].to_numpy() / first.loc[list(zip(table.dataset, table.seed))].to_numpy()))
+    rel = table.assign(rel=np.log(
+        table[metric].to_numpy() / first.loc[list(zip(table.dataset, table.seed))].to_numpy()))
     by = rel.groupby(["draw", "dataset"]).rel.mean().unstack("dataset")
     out = np.exp(by.assign(score=by.mean(axis=1)))
     out.insert(0, "setting", table.groupby("draw").setting.first())

@@ -28,25 +28,30 @@ if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
 # %% ../../nbs/compendium/04_study.ipynb #c006
 def study_variants(
-    study: dict, # content of its file: method, and variants (id -> {title, group, method, set}), or grid (name -> values) and paths (name -> path)
+    study: dict, # method, variants: id -> {title, group, method, set}; or grid: name -> values, paths: name -> path
 ) -> dict[str, dict]: # id -> {title, group, method, set: path -> value, told: name -> value}
     "The variants of a study, filled in; raises `ValueError` for one with neither or both, and for an unknown key."
-    if ("grid" in study) == ("variants" in study): raise ValueError("a study has either `variants` or `grid`: give one of them")
+    if ("grid" in study) == ("variants" in study):
+        raise ValueError("a study has either `variants` or `grid`: give one of them")
     if "grid" in study:
         from sklearn.model_selection import ParameterGrid
         methods = study.get("methods") or [study["method"]]
         grids = study["grid"] if isinstance(study["grid"], list) else [study["grid"]]
-        if lacking := sorted({k for g in grids for k in g} - (study.get("paths") or {}).keys()): raise ValueError(f"`paths` does not say what {', '.join(lacking)} of the grid is: give a path for each")
+        if lacking := sorted({k for g in grids for k in g} - (study.get("paths") or {}).keys()):
+            raise ValueError(f"`paths` does not say what {', '.join(lacking)} of the grid is: give a path for each")
         name = lambda m, s: " ".join([m, *(f"{k}={v}" for k, v in s.items())])
-        return {name(m, s): {"title": name(m, s), "group": m, "method": m, "set": {study["paths"][k]: v for k, v in s.items()}, "told": s}
+        return {name(m, s): {"title": name(m, s), "group": m, "method": m,
+                             "set": {study["paths"][k]: v for k, v in s.items()}, "told": s}
                 for m in methods for s in ParameterGrid(study["grid"])}
     out = {}
     for key, v in study["variants"].items():
         v = dict(v or {})
-        if unknown := v.keys() - {"title", "group", "method", "set"}: raise ValueError(f"variant {key!r} has {sorted(unknown)}: it takes title, group, method and set")
+        if unknown := v.keys() - {"title", "group", "method", "set"}:
+            raise ValueError(f"variant {key!r} has {sorted(unknown)}: it takes title, group, method and set")
         out[key] = {"title": key, "group": "", "method": study.get("method"), "set": {}} | v
         out[key]["told"] = out[key]["set"]
-        if out[key]["method"] is None: raise ValueError(f"variant {key!r} varies nothing: give it, or the study, a method")
+        if out[key]["method"] is None:
+            raise ValueError(f"variant {key!r} varies nothing: give it, or the study, a method")
     return out
 
 def study_plan(
@@ -55,8 +60,10 @@ def study_plan(
 ) -> tuple[dict[str, dict], list[str], list[int]]: # variants, data sets, seeds
     "What a study trains; raises `ValueError` for an unknown id."
     conf = load_conf(root)
-    if study not in (known := conf["studies"]): raise ValueError(f"there is no conf/studies/{study}.yaml{suggest(study, known)}")
-    return study_variants(known[study]), known[study].get("datasets") or conf["grid"]["datasets"], known[study].get("seeds") or conf["train"]["seeds"]
+    if study not in (known := conf["studies"]):
+        raise ValueError(f"there is no conf/studies/{study}.yaml{suggest(study, known)}")
+    return (study_variants(known[study]), known[study].get("datasets") or conf["grid"]["datasets"],
+            known[study].get("seeds") or conf["train"]["seeds"])
 
 # %% ../../nbs/compendium/04_study.ipynb #c010
 def lacking_data(
@@ -68,32 +75,36 @@ def lacking_data(
     return [d for d in study_plan(study, root)[1] if not (root / "prepared" / d).is_dir()]
 
 STUDY_METRICS = ("mae", "gm", "bmae", "rmse")
-TABLE2_MEASURES = {"uncertainty": "uncertainty.prediction_variance", "skewness": "skewness.loss_ratio", # column -> of `dir_nb.compendium.regularisation.measures`
-                   "compactness": "compactness.along_w_relative", "precision": "precision.residual"}
+TABLE2_MEASURES = { # column -> of `dir_nb.compendium.regularisation.measures`
+    "uncertainty": "uncertainty.prediction_variance", "skewness": "skewness.loss_ratio",
+    "compactness": "compactness.along_w_relative", "precision": "precision.residual"}
 
 def table2_measures(
     trainer: "Trainer", # fitted
 ) -> dict: # {"all": {measure: value, "n": training samples}}
-    "What Table 2 of the IRDA paper speaks of, for g (not decoded) on the training split; the rare bins are the few-shot ones."
+    "What Table 2 of the IRDA paper speaks of, for g (not decoded) on the training split; rare bins are few-shot."
     from dir_nb.compendium.regularisation import BinView, measures
     from dir_nb.run import training_features
     stats, out = training_features(trainer)
     view, head = trainer.view, trainer.model.head
-    seen = BinView.of(stats.count.cpu(), stats.mean.cpu(), stats.var.cpu(), head.weight.detach().cpu(), head.bias.detach().cpu(), view.grid.values, out.var[:, 0].cpu())
+    seen = BinView.of(
+        stats.count.cpu(), stats.mean.cpu(), stats.var.cpu(), head.weight.detach().cpu(), head.bias.detach().cpu(),
+        view.grid.values, out.var[:, 0].cpu())
     found = measures(seen, view.regions.region == view.regions.names.index("few"))
     return {"all": {k: found[k] for k in TABLE2_MEASURES.values()} | {"n": int(stats.count.sum())}}
 
 def run_table2(config: dict, root: Path) -> dict: # of a run, with a setting -> of `table2_measures`, or failed
     "As `dir_nb.compendium.search.run_error`."
-    return run_once(config, root, "table2", table2_measures, ("dir_nb.compendium.study", "dir_nb.compendium.regularisation"))
+    return run_once(config, root, "table2", table2_measures,
+                    ("dir_nb.compendium.study", "dir_nb.compendium.regularisation"))
 
-BY_COUNTS = " by counts" # behind a region's name: that of the rule by training counts, where a data set's regions are published lists
+BY_COUNTS = " by counts" # behind a region's name: by training counts, where a data set's regions are published lists
 RANKED = ("mae", "gm", "mse", "pearson", "spearman")
 
 def both_rules(
     trainer: "Trainer", # fitted
 ) -> dict: # {region: {metric: value}}
-    "Errors and correlations on the test split, by the data set's own regions and by training counts (more than 100: many; fewer than 20: few)."
+    "Errors and correlations on the test split, by the data set's regions and by counts (over 100 many, under 20 few)."
     from dir_nb.bins import ShotRegions
     from dir_nb.metrics import DIRMetrics
     from dir_nb.train.core import evaluate
@@ -118,7 +129,8 @@ def phase_steps(
 ) -> dict[str, np.ndarray]: # NORM_STEPS -> (B,)
     "Norms at the borders of the phases; raises `ValueError` without an epoch of phase 3, or of phase 1."
     tuned = np.isfinite(goal).any(axis=1)
-    if not tuned.any() or tuned.all(): raise ValueError(f"{int(tuned.sum())} of {len(tuned)} epochs are of phase 3: give both phases a share")
+    if not tuned.any() or tuned.all():
+        raise ValueError(f"{int(tuned.sum())} of {len(tuned)} epochs are of phase 3: give both phases a share")
     return dict(zip(NORM_STEPS, (norm[0], norm[np.argmax(tuned) - 1], goal[-1], norm[-1])))
 
 def norm_measures(
@@ -129,11 +141,16 @@ def norm_measures(
     from dir_nb.train.core import evaluate, trace_arrays
     t, view = trainer, trainer.view
     stats, out = training_features(t)
-    test = evaluate(t.model, t.method, t.loader(view.test, t.config.eval_batch_size), t.metrics(ranks=False), t.fabric).per_bin()
+    test = evaluate(
+        t.model, t.method, t.loader(view.test, t.config.eval_batch_size), t.metrics(ranks=False), t.fabric).per_bin()
     traces = trace_arrays(t.state.traces)
-    steps = phase_steps(traces["norm"], traces["goal"]) if "goal" in traces else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS}
-    columns = {"value": view.grid.values, "region_code": view.regions.region, "norm": out.mean[:, 1], "norm_std": out.var[:, 1].sqrt(), "train_mae": out.mean[:, 2], "test_mae": test["mae"], "test_n": test["count"], **steps}
-    return {str(b): {k: float(v[b]) for k, v in columns.items()} | {"n": int(stats.count[b])} for b in range(view.grid.n_bins) if stats.count[b] > 0}
+    steps = (phase_steps(traces["norm"], traces["goal"]) if "goal" in traces
+             else {k: np.full(view.grid.n_bins, np.nan) for k in NORM_STEPS})
+    columns = {"value": view.grid.values, "region_code": view.regions.region,
+               "norm": out.mean[:, 1], "norm_std": out.var[:, 1].sqrt(), "train_mae": out.mean[:, 2],
+               "test_mae": test["mae"], "test_n": test["count"], **steps}
+    return {str(b): {k: float(v[b]) for k, v in columns.items()} | {"n": int(stats.count[b])}
+            for b in range(view.grid.n_bins) if stats.count[b] > 0}
 
 def run_norms(config: dict, root: Path) -> dict: # of a run, with a setting -> of `norm_measures`, or failed
     "As `dir_nb.compendium.search.run_error`."
@@ -151,40 +168,51 @@ def run_study(
     study: str, # id
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `default_workers`
-) -> pd.DataFrame: # study, method (the variant), title, group, base (the method varied), setting (JSON), dataset, seed, region, metric, value, n
-    "Train every variant on every data set and seed of a study and measure, errors on the test split, but for runs of which nothing changed; raises `ValueError` for unknown ids and settings, and data that is not prepared."
+) -> pd.DataFrame: # study, method (variant), title, group, base, setting, dataset, seed, region, metric, value, n
+    "Train and measure what is new of a study, errors on the test split; `ValueError` for unknown ids or no data."
     from dir_nb.run import run_config
     root = Path(root or project_root())
-    if lacking := lacking_data(study, root): raise ValueError(f"study {study!r} needs {', '.join(lacking)}, which is not prepared here: `dir-nb data add NAME FOLDER --link`, then `dvc repro prepare`")
+    if lacking := lacking_data(study, root):
+        raise ValueError(f"study {study!r} needs {', '.join(lacking)}, which is not prepared here: "
+                         "`dir-nb data add NAME FOLDER --link`, then `dvc repro prepare`")
     conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     keys = [(v, d, s) for v in variants for d in datasets for s in seeds]
     kind = conf["studies"][study].get("kind", "errors")
-    if kind not in KINDS: raise ValueError(f"study {study!r} is of kind {kind!r}: choose one of {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise ValueError(f"study {study!r} is of kind {kind!r}: choose one of {', '.join(KINDS)}")
     run, regions, names = KINDS[kind]
     made, kept = root / "results" / "studies" / f"{study}.json", {}
     if made.is_file() and (same := unchanged_runs(read_json(made), study_settings(study, root))):
         old = read_study(study, root)
-        kept = {k: part.to_dict("records") for k, part in old.groupby(["method", "dataset", "seed"], sort=False) if k[:2] in same}
+        kept = {k: part.to_dict("records")
+                for k, part in old.groupby(["method", "dataset", "seed"], sort=False) if k[:2] in same}
     todo = [k for k in keys if k not in kept]
-    found = run_all(run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in todo], root, workers, study)
+    found = run_all(
+        run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in todo],
+        root, workers, study)
     measured, rows = dict(zip(todo, found)), []
     for v, d, s in keys:
         if (v, d, s) in kept: rows += kept[v, d, s]; continue
         m = measured[v, d, s]
-        about = {"study": study, "method": v, "title": variants[v]["title"], "group": variants[v]["group"], "base": variants[v]["method"], "setting": json.dumps(variants[v]["told"], sort_keys=True),
+        about = {"study": study, "method": v, "title": variants[v]["title"], "group": variants[v]["group"],
+                 "base": variants[v]["method"], "setting": json.dumps(variants[v]["told"], sort_keys=True),
                  "dataset": d, "seed": s}
         for r in regions or (() if "failed" in m else m):
             for name in names:
                 value = None if "failed" in m else m[r][name]
-                rows.append(about | {"region": r, "metric": name, "value": np.nan if value is None else value, "n": 0 if "failed" in m else m[r]["n"]})
+                rows.append(about | {
+                    "region": r, "metric": name, "value": np.nan if value is None else value,
+                    "n": 0 if "failed" in m else m[r]["n"]})
     return pd.DataFrame(rows)
 
+# %% ../../nbs/compendium/04_study.ipynb #sy00
 def by_counts(
     table: pd.DataFrame, # of a study of the kind `both_rules`
-) -> pd.DataFrame: # `all` and the regions by training counts, under their plain names; raises `ValueError` if the study has none
-    "The rule by counts of a study that has both."
+) -> pd.DataFrame: # `all` and the regions by training counts, under their plain names
+    "The rule by counts of a study that has both; raises `ValueError` for one that has not."
     of = table.region.str.endswith(BY_COUNTS)
-    if not of.any(): raise ValueError(f"the study {table.study.iloc[0]!r} has regions by one rule only: its kind is not both_rules")
+    if not of.any():
+        raise ValueError(f"the study {table.study.iloc[0]!r} has regions by one rule only: its kind is not both_rules")
     return table[of | (table.region == "all")].assign(region=lambda t: t.region.str.removesuffix(BY_COUNTS))
 
 # %% ../../nbs/compendium/04_study.ipynb #c014
@@ -202,16 +230,18 @@ def varied_entry(
 def study_settings(
     study: str, # id
     root: Path | str | None = None, # the project
-) -> dict: # {numerics, kind, seeds, variants: {id: entry}, datasets: {id: {model, train, data, recipes: {variant: ...}}}}
+) -> dict: # numerics, kind, seeds, variants: {id: entry}, datasets: {id: {model, train, data, recipes: {variant: ...}}}
     "What a study would be made with now; `data` is None where it is not here."
     root = Path(root or project_root())
     conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
     def of(d: str) -> dict: # what the data set decides
         recipes = {v: recipe_for(e["parts"], conf["datasets"][d].get("recipe")) for v, e in entries.items()}
-        return {k: conf["datasets"][d].get(k, {}) for k in ("model", "train")} | {"data": data_digest(root / "prepared" / d), "recipes": {v: r for v, r in recipes.items() if r}}
+        return {k: conf["datasets"][d].get(k, {}) for k in ("model", "train")} | {
+            "data": data_digest(root / "prepared" / d), "recipes": {v: r for v, r in recipes.items() if r}}
     data = {d: of(d) for d in datasets}
-    return {"numerics": NUMERICS, "kind": conf["studies"][study].get("kind", "errors"), "seeds": seeds, "variants": entries, "datasets": data}
+    return {"numerics": NUMERICS, "kind": conf["studies"][study].get("kind", "errors"), "seeds": seeds,
+            "variants": entries, "datasets": data}
 
 # %% ../../nbs/compendium/04_study.ipynb #sd01
 def same_data(
@@ -226,7 +256,7 @@ def unchanged_runs(
     then: dict, # of `study_settings`, when the study was made
     now: dict, # the same, now
 ) -> set[tuple[str, str]]: # variant, data set
-    "What a study that is made again need not train again: runs with the same code, kind, seeds, entry, data and recipe."
+    "What a study that is made again need not train: runs with the same code, kind, seeds, entry, data and recipe."
     if any(then[k] != now[k] for k in ("numerics", "kind", "seeds")): return set()
     same = {v for v, e in now["variants"].items() if then["variants"].get(v) == e}
     data = [d for d in now["datasets"] if d in then["datasets"] and same_data(then["datasets"][d], now["datasets"][d])]
@@ -237,7 +267,7 @@ def study_differences(
     study: str, # id
     root: Path | str | None = None, # the project
 ) -> list[str]: # empty for one that is current
-    "What has changed since a study was made: code, kind, seeds, variants, data sets; data is compared where it is here."
+    "What has changed since a study was made: code, kind, seeds, variants, data sets; data is compared where it is."
     root = Path(root or project_root())
     path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root)
     if not path.is_file(): return ["what it was made with is not known"]
@@ -259,7 +289,8 @@ def write_study(
     table: pd.DataFrame, # of `run_study`
     root: Path | str | None = None, # the project
 ) -> Path: # results/studies/<study>.csv
-    "Keep a study's numbers, every digit, and what they were made with; a column per metric, as what a variant sets is long and stands in every row."
+    "Keep a study's numbers, every digit, and what they were made with."
+    # a column per metric: what a variant sets is long, and stands in every row
     study, folder = table.study.iloc[0], Path(root or project_root()) / "results" / "studies"
     wide = table.set_index([*table.columns.drop("value")]).value.unstack("metric", sort=False).reset_index()
     path, = write_tables(folder, **{study: wide})
@@ -275,5 +306,9 @@ def read_study(
     if not path.is_file(): raise ValueError(f"{path} is missing: `make studies` makes it")
     wide = read_csv(path)
     keys = [*wide.columns[:wide.columns.get_loc("n") + 1]]
-    table = wide.melt(keys, var_name="metric", value_name="found", ignore_index=False).sort_index(kind="stable", ignore_index=True).rename(columns={"found": "value"})[[*keys[:-1], "metric", "value", "n"]] # a metric may be called value
-    return table.assign(group=table.group.astype(object).fillna("")) # an empty cell is no group here, and elsewhere a missing value
+    # "found" at first: a metric may be called value
+    table = (wide.melt(keys, var_name="metric", value_name="found", ignore_index=False)
+             .sort_index(kind="stable", ignore_index=True)
+             .rename(columns={"found": "value"})[[*keys[:-1], "metric", "value", "n"]])
+    # an empty cell is no group here, and elsewhere a missing value
+    return table.assign(group=table.group.astype(object).fillna(""))

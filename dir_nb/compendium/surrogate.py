@@ -259,7 +259,7 @@ def surrogate_table(
     draws: int = 100_000,
     seed: int = 0,
 ) -> pd.DataFrame: # n_clusters, error, ratio, form, value, standard_error (in nats: over 2 sigma^2)
-    "Expected ReMSE by Monte Carlo beside its surrogates (IRDA paper, Eq. 18-22); `ValueError` for a target off the bins."
+    "Expected ReMSE by Monte Carlo beside its surrogates (IRDA paper, Eq. 18-22); `ValueError` off the bins."
     values = torch.arange(0., 101., 5.).double() if values is None else values.double()
     if not (values == target).any():
         raise ValueError(f"target={target} is not the value of a bin: choose one of {values.tolist()}")

@@ -38,7 +38,7 @@ class BatchOrder(Sampler):
         seed: int = 0, # of the order
         rank: int = 0, # this process
         world: int = 1, # processes that share the work
-        stand_in: bool = True, # where nothing is left for a process, the batch's first sample; False: it has a batch less
+        stand_in: bool = True, # a process for which nothing is left takes the batch's first sample; False: a batch less
     ):
         self.samples, self.batch_size, self.shuffle, self.seed = samples, batch_size, shuffle, seed
         self.rank, self.world, self.stand_in, self.epoch = rank, world, stand_in, 0

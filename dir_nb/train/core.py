@@ -184,7 +184,8 @@ class Trainer:
         "A split in order, once."
         f = self.fabric
         share = (f.global_rank, f.world_size) if shared else (0, 1)
-        return make_loader(data, BatchOrder(len(data), batch_size, False, 0, *share, stand_in=False), self.config.num_workers)
+        return make_loader(data, BatchOrder(len(data), batch_size, False, 0, *share, stand_in=False),
+                           self.config.num_workers)
 
     def metrics(self, **options) -> DIRMetrics:
         "An empty accumulator for this data set."
