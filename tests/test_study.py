@@ -11,8 +11,8 @@ from project import ROOT, copy_project, run, write_yaml
 from dir_nb.compendium.label_norms import norm_table
 from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.run import run_config
-from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study
-from dir_nb.compendium.search import draw_settings, searched_entry
+from dir_nb.compendium.search import draw_settings, searched_entry, varied_config
+from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study, study_plan, study_settings
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,20 @@ def test_history_is_complete():
     assert {n for step in HISTORY["steps"] for n in step["rounds"]} == rounds
     for method, base in HISTORY["taken_from"].items():
         assert read_yaml(ROOT / f"conf/methods/{method}.yaml")["base"] == base
+
+
+@pytest.mark.parametrize("study", ["norm_over", "norm_ablation_real", "ablations"])
+def test_variants_take_the_recipe_of_their_data(study):
+    """What a run gets is what the study's record says, also for classes that only the variant names."""
+    conf, recorded = load_conf(ROOT), study_settings(study, ROOT)
+    variants, datasets, _ = study_plan(study, ROOT)
+    for d in datasets:
+        for name, v in variants.items():
+            config = varied_config(conf, d, v["method"], 0, v["set"])
+            assert config["recipe"] == recorded["datasets"][d]["recipes"].get(name, {}), (d, name)
+            assert config["entry"]["parts"] == recorded["variants"][name]["parts"]
+    if study == "norm_over":
+        assert varied_config(conf, "abalone_dir", "frob_fds", 0, variants["fds_ours"]["set"])["recipe"]["BinWeights"] == {"clip": [5, 1000]}
 
 
 def test_both_rules(project):

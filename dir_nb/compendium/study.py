@@ -21,7 +21,7 @@ from .collect import REGIONS, read_csv, write_tables
 from ..conf import load_conf, set_path
 from ..paths import project_root, read_json, write_json
 from ..provenance import NUMERICS, data_digest, recipe_for
-from .search import apply_setting, run_all, run_error, run_once
+from .search import run_all, run_error, run_once, varied_config
 from ..checks import suggest
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
@@ -170,7 +170,6 @@ def run_study(
     workers: int | None = None, # processes; None = `default_workers`
 ) -> pd.DataFrame: # study, method (variant), title, group, base, setting, dataset, seed, region, metric, value, n
     "Train and measure what is new of a study, errors on the test split; `ValueError` for unknown ids or no data."
-    from dir_nb.run import run_config
     root = Path(root or project_root())
     if lacking := lacking_data(study, root):
         raise ValueError(f"study {study!r} needs {', '.join(lacking)}, which is not prepared here: "
@@ -188,7 +187,7 @@ def run_study(
                 for k, part in old.groupby(["method", "dataset", "seed"], sort=False) if k[:2] in same}
     todo = [k for k in keys if k not in kept]
     found = run_all(
-        run, [apply_setting(run_config(conf, d, variants[v]["method"], s), variants[v]["set"]) for v, d, s in todo],
+        run, [varied_config(conf, d, variants[v]["method"], s, variants[v]["set"]) for v, d, s in todo],
         root, workers, study)
     measured, rows = dict(zip(todo, found)), []
     for v, d, s in keys:
