@@ -61,7 +61,7 @@ def set_path(
 
 def _nearest(name: object, known: Any) -> str:
     "The end of an error message."
-    from dir_nb.checks import suggest# when something is wrong, not before
+    from dir_nb.checks import suggest # when something is wrong, not before
     return suggest(name, known)
 
 # %% ../nbs/lib/ground/09_conf.ipynb #c013

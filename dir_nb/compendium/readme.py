@@ -22,7 +22,7 @@ from ..paths import project_root, write_text
 # %% ../../nbs/compendium/23_readme.ipynb #c006
 def _nearest(name: str, known: list[str]) -> str:
     "The end of an error message."
-    from dir_nb.checks import suggest# when something is wrong, not before: it loads torch
+    from dir_nb.checks import suggest # when something is wrong, not before: it loads torch
     return suggest(name, known)
 
 def claim(

@@ -411,7 +411,7 @@ class MetaAugmentation(Augmentation):
         self.refresh()
 
     def report(self) -> dict[str, float]:
-        "As `Augmentation`, and for the history v_b and c_b of tail and head, and the mean meta loss."
+        "As `Augmentation`, and v_b and c_b of tail and head, and the mean meta loss, in deviations of the targets."
         tail, head = count_thirds(self.counts)
         found = {"v_mean": self.v[self.counts > 0], "v_tail": self.v[tail], "v_head": self.v[head],
                  "scale_tail": self.var_scale[tail], "scale_head": self.var_scale[head], "meta_loss": self.step.value}

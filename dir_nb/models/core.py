@@ -79,7 +79,8 @@ def plain_head(
     "The head in target units for good, as it is without a trainer; copies of the model stay as they are."
     if not parametrize.is_parametrized(model.head): return model
     seen = {name: getattr(model.head, name).detach() for name in ("weight", "bias")}
-    model.head = skip_init(nn.Linear, model.feat_dim, 1).to(seen["weight"]).train(model.training)
+    size = model.head.in_features, model.head.out_features
+    model.head = skip_init(nn.Linear, *size).to(seen["weight"]).train(model.training)
     model.head.load_state_dict(seen)
     return model
 
