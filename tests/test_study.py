@@ -12,7 +12,7 @@ from dir_nb.compendium.label_norms import norm_table
 from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.run import run_config
 from dir_nb.compendium.search import draw_settings, searched_entry, varied_config
-from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study, study_plan, study_settings
+from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study, study_differences, study_plan, study_settings
 
 
 @pytest.fixture(scope="module")
@@ -219,4 +219,9 @@ def test_older_studies_are_marked(tmp_path):
     path = tmp_path / "conf/methods/risda_r.yaml"
     path.write_text(path.read_text().replace("alpha: 0.5", "alpha: 0.6"))
     assert "variant 'risda' has changed" in older_note(varied["fig_strategies"], tmp_path)
+    assert older_note(varied["fig_norm_weights"], tmp_path) == ""
+    # a page says the same in every checkout, whatever data lies beside it
+    (tmp_path / "prepared/abalone_dir").mkdir(parents=True)
+    (tmp_path / "prepared/abalone_dir/targets.npy").write_bytes(b"other")
+    assert any("abalone_dir" in x for x in study_differences("norm_weights", tmp_path))
     assert older_note(varied["fig_norm_weights"], tmp_path) == ""

@@ -128,10 +128,10 @@ def older_note(
     studies: Sequence[str], # ids
     root: Path | str | None = None, # the project
 ) -> str: # empty if all are current
-    "What a caption says of studies that were made with other settings than `conf/` has now."
+    "What a caption says of studies that were made with other settings than `conf/` has now, data apart."
     if not studies: return ""
     from dir_nb.compendium.study import study_differences
-    older = [f"{s}: {'; '.join(found)}" for s in studies if (found := study_differences(s, root))]
+    older = [f"{s}: {'; '.join(found)}" for s in studies if (found := study_differences(s, root, arrays=False))]
     return f" **Older than its settings** ({' / '.join(older)})." if older else ""
 
 def artefact_index(

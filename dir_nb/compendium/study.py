@@ -265,12 +265,14 @@ def unchanged_runs(
 def study_differences(
     study: str, # id
     root: Path | str | None = None, # the project
+    arrays: bool = True, # compare the data too, where it is here; False says the same in every checkout
 ) -> list[str]: # empty for one that is current
-    "What has changed since a study was made: code, kind, seeds, variants, data sets; data is compared where it is."
+    "What has changed since a study was made: code, kind, seeds, variants, data sets."
     root = Path(root or project_root())
     path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root)
     if not path.is_file(): return ["what it was made with is not known"]
     then = read_json(path)
+    if not arrays: now["datasets"] = {d: s | {"data": None} for d, s in now["datasets"].items()}
     found = [f"{k} {then[k]}, now {now[k]}" for k in ("numerics", "kind", "seeds") if then[k] != now[k]]
     for kind, alike in (("variants", dict.__eq__), ("datasets", same_data)):
         for name in sorted(then[kind].keys() | now[kind].keys()):
