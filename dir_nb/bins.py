@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -119,7 +119,7 @@ class BinGrid:
         if self.rule == "floor": object.__setattr__(self, "precision", "float32")
         _check_grid(self)
 
-    @property
+    @cached_property
     def n_bins(self) -> int:
         "Number of bins B."
         return round((_decimal(self.high) - _decimal(self.low)) / _decimal(self.width))

@@ -176,6 +176,8 @@ def run_notebook(
     # kernels side by side would race for ports, or a name
     with tempfile.TemporaryDirectory(prefix="dir_nb-") as sockets:
         ipc = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
-        shown = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr}
+        # written when it ends, or fails: twice a cell takes seconds of a long one
+        shown = {"progress_bar": False, "stdout_file": sys.stdout, "stderr_file": sys.stderr,
+                 "request_save_on_cell_execute": False}
         papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", config=ipc, **shown)
     return out

@@ -76,22 +76,26 @@ def save_figure(
     folder = Path(root or project_root()) / "figures"
     paths = [folder / f"{stem}.{end}" for end in ("png", "pdf", "csv")]
     with style():
-        undated = {"Software": None}, {"CreationDate": None, "Producer": None, "Creator": None}
-        for path, metadata in zip(paths[:2], undated):
-            with atomic_path(path) as tmp: fig.savefig(tmp, metadata=metadata)
+        with atomic_path(paths[0]) as tmp: fig.savefig(tmp, metadata={"Software": None})
+        # laid out once, for both
+        with plt.rc_context({"figure.constrained_layout.use": False}): fig.set_layout_engine(None)
+        undated = {"CreationDate": None, "Producer": None, "Creator": None}
+        with atomic_path(paths[1]) as tmp: fig.savefig(tmp, metadata=undated)
     with atomic_path(paths[2]) as tmp: data.to_csv(tmp, index=False, lineterminator="\n")
     return paths
 
 def preview(
-    fig: Figure, # the figure
+    png: Path | str, # of `save_figure`
     width: int = 900, # pixels, at most
 ) -> Any: # what a notebook shows
-    "The figure as a small picture, kept in the notebook that drew it; the file on disk is the full one."
+    "A saved figure as a small picture, kept in the notebook that drew it."
     from IPython.display import Image as Shown
     from PIL import Image
-    raw, small = io.BytesIO(), io.BytesIO()
-    with style(): fig.savefig(raw, format="png", dpi=min(80, width / fig.get_figwidth()))
-    picture = Image.open(raw).convert("RGB") # by octree: other methods move the colours of methods
+    small = io.BytesIO()
+    with Image.open(png) as full: picture = full.convert("RGB")
+    scale = min(80 / SETTINGS["savefig.dpi"], width / picture.width)
+    picture = picture.resize([round(n * scale) for n in picture.size], Image.Resampling.LANCZOS)
+    # by octree: other methods move the colours of methods
     reduced = picture.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     reduced.save(small, format="png", optimize=True)
     return Shown(small.getvalue())
