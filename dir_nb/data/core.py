@@ -538,7 +538,7 @@ def write_prepared(
     meta: dict[str, Any], # name, title, units, modality, bins, shots, input, source; n and seeds are added
     targets: np.ndarray, # (N,) or dense (N, H, W)
     splits: np.ndarray, # (S, N) uint8
-    inputs: np.ndarray | None = None, # (N, ...); None if `inputs.npy` is in `folder` already
+    inputs: np.ndarray | Path | None = None, # (N, ...); a Path is moved; None if `inputs.npy` is in `folder` already
     masks: np.ndarray | None = None, # dense: (S, N, H, W) uint8
     vocab: Sequence[str] | None = None, # text: tokens by id
     vectors: np.ndarray | None = None, # text: (V, E) word vectors, NaN for a token without
@@ -547,10 +547,12 @@ def write_prepared(
     "Check a data set and store it as the contract says; raises `DataProblems` before anything is kept."
     folder.mkdir(parents=True, exist_ok=True)
     dense = meta["modality"] == "dense"
-    if inputs is not None: np.save(folder / "inputs.npy", inputs, allow_pickle=False)
-    stored = np.load(folder / "inputs.npy", mmap_mode="r", allow_pickle=False)
+    here = inputs if isinstance(inputs, Path) else folder / "inputs.npy"
+    if isinstance(inputs, np.ndarray): np.save(here, inputs, allow_pickle=False)
+    stored = np.load(here, mmap_mode="r", allow_pickle=False)
     grid = BinGrid.from_dict(meta["bins"])
     passed = check_samples(meta["name"], targets, grid, splits, inputs=stored, dense=dense, **checks)
+    if isinstance(inputs, Path): inputs.replace(folder / "inputs.npy") # what fails a check stays where it was
     np.save(folder / "targets.npy", np.asarray(targets, dtype=np.float32 if dense else np.float64), allow_pickle=False)
     np.save(folder / "splits.npy", np.asarray(splits, dtype=np.uint8), allow_pickle=False)
     if masks is not None: np.save(folder / "masks.npy", np.asarray(masks, dtype=np.uint8), allow_pickle=False)
