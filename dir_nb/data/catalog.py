@@ -57,7 +57,7 @@ def prepare(
     loader = dataset_loader(name, config)
     if not (root / "data" / name).is_dir():
         own = f"`dir-nb data add {name} FOLDER` puts your own there, `dvc pull data.dvc` what the repository has"
-        raise DataProblems(name, [f"no raw data in data/{name}: {own}"])
+        raise DataProblems(name, [f"no raw data in data/{name}: {config.get('get') or own}"])
     return loader(name, config, root)
 
 def _serves(

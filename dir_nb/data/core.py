@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'DataProblems', 'first_few', 'verify_sums', 'balanced_split', 'join_groups', 'content_keys', 'crossing',
            'target_problems', 'split_problems', 'input_problems', 'leak_problems', 'check_samples', 'augment',
            'ArrayDataset', 'input_spec', 'fit_inputs', 'shot_regions', 'SeedView', 'Prepared', 'open_prepared',
-           'describe', 'write_prepared', 'meta_from', 'seed_splits']
+           'published_counts', 'describe', 'write_prepared', 'meta_from', 'seed_splits']
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c002
 import csv, hashlib
@@ -508,13 +508,29 @@ def open_prepared(
     return p
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c040
+def published_counts(
+    table: list[dict[str, Any]], # of `Prepared.summary`
+    published: dict[str, dict[str, int]], # all, many, medium, few: split -> samples; bins: region -> training bins
+) -> tuple[list[str], list[str]]: # lines on what is as published, and on what is not
+    "Seed 0's samples and training bins beside those that are published."
+    mine = [r for r in table if r["seed"] == 0]
+    def count(what: str, where: str) -> int:
+        if what == "bins": return sum(r["bins"] for r in mine if (r["split"], r["region"]) == ("train", where))
+        return sum(r["n"] for r in mine if r["split"] == where and what in ("all", r["region"]))
+    both = {(what, where): (count(what, where), n) for what, part in published.items() for where, n in part.items()}
+    named = lambda what, where: f"{where}-shot training bins" if what == "bins" else f"{where} samples, {what}"
+    differ = [f"{named(*k)}: {found:,} instead of {n:,}" for k, (found, n) in both.items() if found != n]
+    alike = len(both) - len(differ)
+    return [f"{alike} of {len(both)} published counts found again"] if alike else [], differ
+
 def describe(
     prepared: Prepared, # an opened data set
     table: list[dict[str, Any]] | None = None, # its `summary`, if known already
     passed: Sequence[str] = (), # checks that passed
+    notes: Sequence[str] = (), # what a user should know
     rows: int = 24, # most rows of the histogram
 ) -> str:
-    "A report for people: training histogram of seed 0, samples per split and region over seeds, checks passed."
+    "A report for people: histogram of seed 0, samples per split and region over seeds, checks passed, what differs."
     view, table = prepared.seed(0), table or prepared.summary()
     counts, step = view.counts.numpy(), -(-prepared.grid.n_bins // rows)
     merged = np.add.reduceat(counts, np.arange(0, len(counts), step))
@@ -530,7 +546,9 @@ def describe(
             mine = [r for r in table if r["split"] == split and r["region"] == region]
             b, n = [r["bins"] for r in mine], [r["n"] for r in mine]
             lines.append(f"{split:6s} {region:8s} {min(b)}-{max(b):<6d}  {min(n)}-{max(n)}")
-    return "\n".join([*lines, "", *(f"ok: {p}" for p in passed)]) + "\n"
+    alike, differ = published_counts(table, prepared.meta.get("published") or {})
+    notes = [*notes, *(f"not as published: {d}" for d in differ)]
+    return "\n".join([*lines, "", *(f"ok: {p}" for p in [*passed, *alike]), *(f"note: {n}" for n in notes)]) + "\n"
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c041
 def write_prepared(
@@ -542,6 +560,7 @@ def write_prepared(
     masks: np.ndarray | None = None, # dense: (S, N, H, W) uint8
     vocab: Sequence[str] | None = None, # text: tokens by id
     vectors: np.ndarray | None = None, # text: (V, E) word vectors, NaN for a token without
+    notes: Sequence[str] = (), # for the report: what was dropped, or read in a way of ours
     **checks: Any, # `keys`, `groups`, `names`, `extra` for `check_samples`
 ) -> str: # the report
     "Check a data set and store it as the contract says; raises `DataProblems` before anything is kept."
@@ -565,7 +584,7 @@ def write_prepared(
         out = csv.DictWriter(f, ["seed", "split", "region", "bins", "n"], lineterminator="\n")
         out.writeheader()
         out.writerows(table)
-    write_text(folder / "report.txt", report := describe(prepared, table, passed))
+    write_text(folder / "report.txt", report := describe(prepared, table, passed, notes))
     return report
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c043
@@ -580,7 +599,8 @@ def meta_from(
     try: bins = BinGrid.from_dict(config["bins"]).to_dict()
     except ValueError as e: raise DataProblems(name, [f"bins: {e}"]) from e
     return {"name": name, **{k: config[k] for k in ("title", "units", "modality", "shots", "split")}, "bins": bins,
-            "input": dict(config.get("input") or {}), "source": source}
+            "input": dict(config.get("input") or {}), "source": source,
+            **{k: config[k] for k in ("published",) if k in config}}
 
 def seed_splits(
     targets: np.ndarray, # (N,) targets
