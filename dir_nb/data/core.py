@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SPLITS', 'DataProblems', 'first_few', 'verify_sums', 'balanced_split', 'join_groups', 'content_keys', 'crossing',
            'target_problems', 'split_problems', 'input_problems', 'leak_problems', 'check_samples', 'augment',
-           'ArrayDataset', 'input_spec', 'fit_inputs', 'shot_regions', 'SeedView', 'Prepared', 'open_prepared',
-           'published_counts', 'describe', 'write_prepared', 'meta_from', 'seed_splits']
+           'stretches', 'ArrayDataset', 'input_spec', 'fit_inputs', 'shot_regions', 'SeedView', 'Prepared',
+           'open_prepared', 'published_counts', 'describe', 'write_prepared', 'meta_from', 'seed_splits']
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c002
 import csv, hashlib
@@ -204,7 +204,9 @@ def input_problems(
 ) -> list[str]:
     "Not one input per target, or float inputs that are NaN or infinite."
     found = [f"{len(inputs)} inputs for {n} targets: give one target per sample"] if len(inputs) != n else []
-    rows = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(1)) if inputs.dtype.kind == "f" else []
+    chunks = np.array_split(np.arange(len(inputs)), max(1, -(-len(inputs) // 1024))) if inputs.dtype.kind == "f" else []
+    finite = lambda x: np.isfinite(x.reshape(len(x), -1)).all(1)
+    rows = np.concatenate([c[~finite(inputs[c])] for c in chunks]) if chunks else []
     if not len(rows): return found
     return found + [f"{len(rows)} sample(s) with NaN or infinite inputs (fill or drop them): rows {first_few(rows)}"]
 
@@ -269,20 +271,35 @@ def augment(
     return out
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c032
+def stretches(
+    x: Tensor, # (N, C, T)
+    length: int, # L, at most T
+    drawn: bool, # where each begins: anywhere, or so that it lies in the middle
+) -> Tensor: # (N, C, L)
+    "A stretch of each series, the same of all its channels, without a loop."
+    n, channels, whole = x.shape
+    begin = torch.randint(whole - length + 1, (n,)) if drawn else torch.full((n,), (whole - length) // 2)
+    at = begin[:, None] + torch.arange(length)
+    return x.gather(2, at[:, None].expand(n, channels, length))
+
 class ArrayDataset(Dataset):
     "Some samples of a prepared data set, read in batches: `ds[[3, 5]] -> (x, target, mask or None)`."
     def __init__(self,
-        modality: str, # tabular, text, image or dense
+        modality: str, # tabular, text, image, dense or series
         inputs: np.ndarray, # (N, ...) as stored; may be a memory map
         targets: np.ndarray, # (N,) or dense (N, H, W)
         rows: np.ndarray, # (n,) which samples belong to this split
-        stats: tuple[Tensor, Tensor] | None = None, # tabular: (F,) float64 mean and deviation of the training inputs
+        stats: tuple[Tensor, Tensor] | None = None, # tabular (F,), series (C,): training inputs' mean, deviation, float64
         known: Tensor | None = None, # text: (V,) what each token id becomes (rare ones 1)
         masks: np.ndarray | None = None, # dense: (N, H, W), 1 where a pixel counts; None: every pixel with a target
         flip: bool = False, # image, dense: random mirroring
         crop: int = 0, # image, dense: padding of the random crop, pixels
+        window: int = 0, # series: readings of the stretch that is taken, from the middle; 0: all
+        drawn: bool = False, # series: from anywhere
+        jitter: float = 0.0, # series: standard deviation of added noise, in those of the channels
     ) -> None:
         self.modality, self.rows, self.flip, self.crop = modality, np.asarray(rows, dtype=np.int64), flip, crop
+        self.window, self.drawn, self.jitter = window, drawn, jitter
         self._inputs, self._targets, self._masks, self._stats, self._known = inputs, targets, masks, stats, known
         as_float = lambda t: torch.from_numpy(t[self.rows].astype(np.float32))
         self._target = None if modality == "dense" else as_float(np.asarray(targets))
@@ -311,6 +328,11 @@ class ArrayDataset(Dataset):
         if self.flip or self.crop: x, = augment([(x, 0)], self.flip, self.crop)
         return x.to(torch.float32).div_(127.5).sub_(1)
 
+    def _series(self, x: Tensor) -> Tensor:
+        if self.window: x = stretches(x, self.window, self.drawn)
+        x = ((x - self._stats[0][:, None]) / self._stats[1][:, None]).float()
+        return x + self.jitter * torch.randn_like(x) if self.jitter else x
+
     def _dense(self, x: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         "Images with their target maps and masks, moved alike."
         target = torch.from_numpy(self._targets[rows].astype(np.float32))
@@ -331,6 +353,8 @@ def input_spec(
     if kind == "text":
         vectors = {} if prepared.vectors is None else {"vectors": torch.from_numpy(prepared.vectors)}
         return {"kind": kind, "vocab_size": len(prepared.vocab), "length": shape[1], **vectors}
+    if kind == "series":
+        return {"kind": kind, "channels": shape[1], "size": [prepared.meta["input"].get("window") or shape[2]]}
     return {"kind": kind, "channels": shape[1], "size": list(shape[2:])}
 
 def fit_inputs(
@@ -342,6 +366,13 @@ def fit_inputs(
         x = prepared.inputs[rows]
         mean, std = x.mean(0), x.std(0)
         std = np.where(std > 1e-12 * np.abs(mean), std, 1.) # a constant column stays zero, to within rounding
+        return {"stats": (torch.from_numpy(mean), torch.from_numpy(std))}
+    if prepared.modality == "series":
+        n, chunks = len(rows) * prepared.inputs.shape[2], np.array_split(rows, -(-len(rows) // 256))
+        read = lambda r: prepared.inputs[r].astype(np.float64) # a set of recordings may be larger than memory
+        mean = sum(read(r).sum((0, 2)) for r in chunks) / n
+        var = sum(((read(r) - mean[:, None]) ** 2).sum((0, 2)) for r in chunks) / n
+        std = np.where(var > 1e-24 * mean ** 2, np.sqrt(var), 1.)
         return {"stats": (torch.from_numpy(mean), torch.from_numpy(std))}
     if prepared.modality == "text":
         ids = np.arange(len(prepared.vocab))
@@ -379,6 +410,8 @@ class SeedView:
         masks = p.masks[self.seed_index] if p.masks is not None and k else None
         moved = k == 0 and self.modality in ("image", "dense")
         move = {"flip": bool(opts.get("flip", False)), "crop": int(opts.get("crop", 0))} if moved else {}
+        if self.modality == "series":
+            move = {"window": opts.get("window", 0)} | ({} if k else {"drawn": True, "jitter": opts.get("jitter", 0.0)})
         return ArrayDataset(self.modality, p.inputs, p.targets, self._rows[k], masks=masks, **self._fitted, **move)
 
     @cached_property
@@ -475,7 +508,8 @@ class Prepared:
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c038
 _NEEDS = {"name", "title", "units", "modality", "bins", "shots", "n", "seeds", "input", "source"}
-_KINDS = {"tabular": ("float64", 2), "text": ("int32", 2), "image": ("uint8", 4), "dense": ("uint8", 4)}
+_KINDS = {"tabular": ("float64", 2), "text": ("int32", 2), "image": ("uint8", 4), "dense": ("uint8", 4),
+          "series": ("float32", 3)}
 
 def open_prepared(
     name: str, # data set, such as "abalone_dir"
@@ -502,6 +536,9 @@ def open_prepared(
         found.append(f"{shapes}: not n = {p.n}, seeds = {p.n_seeds}; {again}")
     if kind == "dense" and (p.masks is None or p.masks.shape != (p.n_seeds, *p.targets.shape)):
         found.append(f"dense data need masks.npy of shape (seeds, N, H, W): {again}")
+    window = meta["input"].get("window", 0)
+    if kind == "series" and not 0 <= window <= p.inputs.shape[-1]:
+        found.append(f"input.window is {window} readings, a series has {p.inputs.shape[-1]}: choose a shorter one")
     if p.vectors is not None and (p.vectors.ndim != 2 or len(p.vectors) != len(p.vocab)):
         found.append(f"vectors.npy is {p.vectors.shape} for {len(p.vocab)} tokens: {again}")
     if found: raise DataProblems(name, found)
