@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .core import SPLITS, DataProblems, first_few, meta_from, write_prepared
-from .images import image_problems, store_images
+from .files import copies_note, file_problems, store_images
 from ..paths import atomic_path, project_root
 
 # %% ../../nbs/lib/data/46_data.agedb.ipynb #c005
@@ -40,13 +40,10 @@ def agedb_files(
     return paths, ages, [f"{len(twice)} id(s) name two files (keep one): {first_few(twice)}"] if twice else []
 
 # %% ../../nbs/lib/data/46_data.agedb.ipynb #c012
-_GET = ("ask its authors for the archive's password (ibug.doc.ic.ac.uk/resources/agedb), unpack it, and run "
-        "`dir-nb data add agedb_dir FOLDER --link` with the folder that holds AgeDB/")
-
 def _misfits(paths: Mapping[int, str], ages: Mapping[int, int], table: pd.DataFrame) -> list[str]:
     "Pictures that the published table has and the folder lacks, that have another age, or that no row knows."
     missing = sorted(set(table.index) - set(paths))
-    if len(missing) == len(table): return [f"no picture of AgeDB is here: {_GET}"]
+    if len(missing) == len(table): return ["no picture of AgeDB is here, neither in AgeDB/ nor beside: unpack its archive"]
     other = [k for k in sorted(set(table.index) & set(paths)) if ages[k] != table.age[k]]
     extra = sorted(set(paths) - set(table.index))
     kinds = ((missing, "of the published pictures are missing (unpack the archive again), by id"),
@@ -66,17 +63,11 @@ def prepare_agedb(
     paths, ages, found = agedb_files(raw)
     if found := found + _misfits(paths, ages, table): raise DataProblems(name, found)
     keys, bad = store_images(raw, [paths[k] for k in table.index], work, meta["input"].setdefault("size", 224))
-    if bad: raise DataProblems(name, image_problems(bad))
+    if bad: raise DataProblems(name, file_problems(bad))
     split = table.split.map(SPLITS.index).to_numpy(np.uint8)
     with atomic_path(root / "prepared" / name) as folder:
         splits = np.tile(split, (meta["split"]["seeds"], 1))
         report = write_prepared(folder, meta, table.age.to_numpy(), splits, inputs=work / "inputs.npy",
-                                names=list(paths.values()), notes=_copies(keys, split))
+                                names=[paths[k] for k in table.index], notes=copies_note(keys, split))
     shutil.rmtree(work, ignore_errors=True)
     return report
-
-def _copies(keys: np.ndarray, split: np.ndarray) -> list[str]:
-    "A line on equal files in different splits: the published split is kept, whatever it holds."
-    from dir_nb.data.core import crossing
-    torn = crossing(split[None], keys)
-    return [f"{len(torn)} picture(s) stand in several splits of the published table, byte for byte"] if torn else []

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .core import SPLITS, DataProblems, balanced_split, first_few, meta_from, write_prepared
-from .images import image_problems, store_images
+from .files import copies_note, file_problems, store_images
 from ..paths import atomic_path, project_root
 
 # %% ../../nbs/lib/data/47_data.imdb_wiki.ipynb #c005
@@ -80,11 +80,12 @@ def prepare_imdb_wiki(
     raw, work = root / "data" / name, root / "scratch" / "prepare" / name
     meta = meta_from(name, config, "IMDB-WIKI (Rothe et al. 2018), split as in Yang et al. (2021)")
     table, notes = imdb_wiki_table(raw)
-    _, bad = store_images(raw, table.path.tolist(), work, meta["input"].setdefault("size", 224))
-    if bad: raise DataProblems(name, image_problems(bad))
-    splits = np.tile(table.split.map(SPLITS.index).to_numpy(np.uint8), (meta["split"]["seeds"], 1))
+    keys, bad = store_images(raw, table.path.tolist(), work, meta["input"].setdefault("size", 224))
+    if bad: raise DataProblems(name, file_problems(bad))
+    split = table.split.map(SPLITS.index).to_numpy(np.uint8)
+    splits = np.tile(split, (meta["split"]["seeds"], 1))
     with atomic_path(root / "prepared" / name) as folder:
         report = write_prepared(folder, meta, table.age.to_numpy(), splits, inputs=work / "inputs.npy",
-                                names=table.path.tolist(), notes=notes)
+                                names=table.path.tolist(), notes=notes + copies_note(keys, split))
     shutil.rmtree(work, ignore_errors=True)
     return report

@@ -20,7 +20,7 @@ from ..bins import BinGrid
 from ..conf import SHOWN, flat_dataset, read_yaml
 from .core import (DataProblems, content_keys, first_few, input_problems, join_groups, leak_problems,
                               meta_from, seed_splits, split_problems, target_problems, write_prepared)
-from .images import image_problems, store_images
+from .files import file_problems, store_images
 from .vader import build_vocab, encode, tokenize
 from ..paths import atomic_path, project_root, safe_join, write_text
 
@@ -133,7 +133,7 @@ def read_inputs(
     if meta["modality"] == "image":
         opts.setdefault("size", 64)
         keys, bad = store_images(base, columns["path"], work, opts["size"])
-        return keys, {"inputs": work / "inputs.npy"}, image_problems(bad)
+        return keys, {"inputs": work / "inputs.npy"}, file_problems(bad)
     if meta["modality"] == "text":
         opts |= {"length": 48, "min_count": 2} | opts
         docs = [tokenize(t) for t in columns["text"]]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..bins import BinGrid
 from .core import DataProblems, balanced_split, first_few, meta_from, write_prepared
-from .images import store_images
+from .files import store_images
 from ..paths import atomic_path, project_root
 
 # %% ../../nbs/lib/data/48_data.skyfinder.ipynb #c005
