@@ -9,7 +9,7 @@ __all__ = ['SPLITS', 'DataProblems', 'first_few', 'verify_sums', 'balanced_split
            'open_prepared', 'published_counts', 'describe', 'write_prepared', 'meta_from', 'seed_splits']
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c002
-import csv, hashlib
+import copy, csv, hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -274,12 +274,10 @@ def augment(
 def stretches(
     x: Tensor, # (N, C, T)
     length: int, # L, at most T
-    drawn: bool, # where each begins: anywhere, or so that it lies in the middle
 ) -> Tensor: # (N, C, L)
-    "A stretch of each series, the same of all its channels, without a loop."
+    "A random stretch of each series, the same of all its channels, without a loop."
     n, channels, whole = x.shape
-    begin = torch.randint(whole - length + 1, (n,)) if drawn else torch.full((n,), (whole - length) // 2)
-    at = begin[:, None] + torch.arange(length)
+    at = torch.randint(whole - length + 1, (n, 1)) + torch.arange(length)
     return x.gather(2, at[:, None].expand(n, channels, length))
 
 class ArrayDataset(Dataset):
@@ -294,17 +292,22 @@ class ArrayDataset(Dataset):
         masks: np.ndarray | None = None, # dense: (N, H, W), 1 where a pixel counts; None: every pixel with a target
         flip: bool = False, # image, dense: random mirroring
         crop: int = 0, # image, dense: padding of the random crop, pixels
-        window: int = 0, # series: readings of the stretch that is taken, from the middle; 0: all
-        drawn: bool = False, # series: from anywhere
+        window: int = 0, # series: readings of the stretch that is drawn; 0: all
         jitter: float = 0.0, # series: standard deviation of added noise, in those of the channels
     ) -> None:
         self.modality, self.rows, self.flip, self.crop = modality, np.asarray(rows, dtype=np.int64), flip, crop
-        self.window, self.drawn, self.jitter = window, drawn, jitter
+        self.window, self.jitter = window, jitter
         self._inputs, self._targets, self._masks, self._stats, self._known = inputs, targets, masks, stats, known
         as_float = lambda t: torch.from_numpy(t[self.rows].astype(np.float32))
         self._target = None if modality == "dense" else as_float(np.asarray(targets))
 
     def __len__(self) -> int: return len(self.rows)
+
+    def plain(self) -> "ArrayDataset":
+        "The same samples with nothing drawn: as they are stored."
+        found = copy.copy(self)
+        found.flip, found.crop, found.window, found.jitter = False, 0, 0, 0.0
+        return found
 
     @property
     def targets(self) -> Tensor:
@@ -329,7 +332,7 @@ class ArrayDataset(Dataset):
         return x.to(torch.float32).div_(127.5).sub_(1)
 
     def _series(self, x: Tensor) -> Tensor:
-        if self.window: x = stretches(x, self.window, self.drawn)
+        if self.window: x = stretches(x, self.window)
         x = ((x - self._stats[0][:, None]) / self._stats[1][:, None]).float()
         return x + self.jitter * torch.randn_like(x) if self.jitter else x
 
@@ -353,8 +356,6 @@ def input_spec(
     if kind == "text":
         vectors = {} if prepared.vectors is None else {"vectors": torch.from_numpy(prepared.vectors)}
         return {"kind": kind, "vocab_size": len(prepared.vocab), "length": shape[1], **vectors}
-    if kind == "series":
-        return {"kind": kind, "channels": shape[1], "size": [prepared.meta["input"].get("window") or shape[2]]}
     return {"kind": kind, "channels": shape[1], "size": list(shape[2:])}
 
 def fit_inputs(
@@ -411,7 +412,7 @@ class SeedView:
         moved = k == 0 and self.modality in ("image", "dense")
         move = {"flip": bool(opts.get("flip", False)), "crop": int(opts.get("crop", 0))} if moved else {}
         if self.modality == "series":
-            move = {"window": opts.get("window", 0)} | ({} if k else {"drawn": True, "jitter": opts.get("jitter", 0.0)})
+            move = {} if k else {"window": opts.get("window", 0), "jitter": opts.get("jitter", 0.0)}
         return ArrayDataset(self.modality, p.inputs, p.targets, self._rows[k], masks=masks, **self._fitted, **move)
 
     @cached_property
