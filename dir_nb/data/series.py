@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..bins import BinGrid
-from .core import DataProblems, first_few, meta_from, target_problems, write_prepared
+from .core import DataProblems, first_few, meta_from, target_problems, verify_sums, write_prepared
 from ..paths import atomic_path, project_root, safe_join
 
 # %% ../../nbs/lib/data/50_data.series.ipynb #c005
@@ -93,7 +93,8 @@ def prepare_windows(
     if need: raise DataProblems(name, [f"its settings lack {k}: add it" for k in need])
     if given["target"] not in given["channels"]:
         raise DataProblems(name, [f"input.target {given['target']!r} is not one of the channels: add it to them"])
-    times, values = read_recording(safe_join(root / "data" / name, given["file"]), given["time"], given["channels"])
+    if ((raw := root / "data" / name) / "SHA256SUMS").is_file(): verify_sums(raw)
+    times, values = read_recording(safe_join(raw, given["file"]), given["time"], given["channels"])
     length, ahead = given["length"], given["ahead"]
     at = window_ends(times, given["step"], length, ahead, given["every"])
     if not len(at): raise DataProblems(name, [f"no {length} readings and {ahead} more without a break: shorten them"])
