@@ -83,10 +83,30 @@ def make_tuab(folder, rng):
     return {}
 
 
+def make_nyud2(folder, rng):
+    "Training depth in 8 bits, test depth in 16, tables with CR LF and LF."
+    from PIL import Image
+    rows = {"train": [], "test": []}
+    for i in range(14):
+        kind = "test" if i >= 11 else "train"
+        stem = f"nyu2_test/{i:05d}" if kind == "test" else f"nyu2_train/room_{i % 3:04d}_out/{i}"
+        colour, depth = (f"{stem}_colors.png", f"{stem}_depth.png") if kind == "test" else (f"{stem}.jpg", f"{stem}.png")
+        slope = np.tile(np.linspace(.8, 9.9, 640), (480, 1))
+        (folder / "data" / stem).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).resize((640, 480)).save(folder / "data" / colour)
+        codes = (slope * 1000).astype(np.uint16) if kind == "test" else (slope * 25.5).round().astype(np.uint8)
+        Image.fromarray(codes).save(folder / "data" / depth)
+        rows[kind].append(f"data/{colour},data/{depth}")
+    (folder / "data/nyu2_train.csv").write_bytes("".join(f"{x}\r\n" for x in rows["train"]).encode())
+    (folder / "data/nyu2_test.csv").write_text("".join(f"{x}\n" for x in rows["test"]))
+    return {}
+
+
 MAKERS = { # data set -> its made-up download; settings that differ from its own, for one so small
     "agedb_dir": (make_agedb, {"input": {"size": 16, "flip": True, "crop": 2}, "shots": {"many": 30, "few": 10}}),
     "imdb_wiki_dir": (make_imdb_wiki, {"input": {"size": 16}, "shots": {"many": 20, "few": 5}}),
     "skyfinder_dir": (make_skyfinder, {"input": {"size": 16}, "shots": {"many": 20, "few": 5}, "split": {"cap": 6, "seeds": 2, "by": "image"}}),
+    "nyud2_dir": (make_nyud2, {}),
     "tuab_dir": (make_tuab, {"input": {"rate": 100, "seconds": 5, "window": 200}, "shots": {"many": 5, "few": 3}, "split": {"cap": 2, "seeds": 2}}),
 }
 
@@ -118,6 +138,28 @@ def test_without_the_data(raw, tmp_path):
     with pytest.raises(DataProblems, match="dir-nb data add"): prepare(name, config, tmp_path / "elsewhere")
     (tmp_path / "data" / name).mkdir(parents=True)
     with pytest.raises(DataProblems): prepare(name, config, tmp_path)
+
+
+def test_added_from_the_download(raw, tmp_path, monkeypatch):
+    """`data add` leaves a prepared store and a link, and the grid as it is; a run that was killed while it read files goes on."""
+    from dir_nb.data import manifest
+    from dir_nb.data.catalog import dataset_loader
+    monkeypatch.setattr(manifest, "dvc_add", lambda root, name: None)
+    folder, name, config = raw
+    project = tmp_path / "project"
+    for part in ("conf/datasets", "conf/methods"): (project / part).mkdir(parents=True)
+    (project / f"conf/datasets/{name}.yaml").write_text((ROOT / f"conf/datasets/{name}.yaml").read_text())
+    (project / "conf/grid.yaml").write_text("datasets: []\nmethods: []\nseeds: [0]\n")
+    own = flat_dataset(CONF[name])
+
+    def stopped(name, settings, root):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): manifest.add_dataset(name, folder, own, project, link=True, loader=stopped)
+    assert not (project / "data").exists() and not (project / "prepared").exists()
+    smaller = lambda name, settings, root: dataset_loader(name, own)(name, config, root)
+    manifest.add_dataset(name, folder, own, project, link=True, loader=smaller)
+    assert (project / "data" / name).resolve() == folder.resolve() and open_prepared(name, project).n > 0
+    assert (project / "conf/grid.yaml").read_text() == "datasets: []\nmethods: []\nseeds: [0]\n"
 
 
 def test_agedb_at_its_size(tmp_path):
