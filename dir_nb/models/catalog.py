@@ -24,6 +24,7 @@ MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
     "pair": ("text", "dir_nb.models.pairs", "PairRegressor"),
     "resnet": ("image", "dir_nb.models.resnet", "ResNet"),
     "depth": ("dense", "dir_nb.models.depth", "DepthNet"),
+    "fusion": ("dense", "dir_nb.models.fusion", "FusionDepthNet"),
     "resnet1d": ("series", "dir_nb.models.series", "ResNet1d"),
     "gru": ("series", "dir_nb.models.series", "SeriesGRU"),
 }
