@@ -10,7 +10,6 @@ __all__ = ['BENCHMARKS', 'printed', 'benchmark_methods', 'run_benchmark', 'read_
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from .collect import REGIONS, planned, read_csv, read_metrics, summarise_runs, write_tables

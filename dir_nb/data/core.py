@@ -180,17 +180,18 @@ def target_problems(
 ) -> list[str]:
     "Targets that are not finite or lie outside the bins, one line per kind of problem."
     low, high = np.float32(grid.low), np.float32(grid.high)
-    bad: list[tuple[str, int]] = [] # what is shown of a sample, and how many of its targets
+    bad: list[tuple[int, float, int]] = [] # row, its first bad target, how many
     out, any_target = [], False
     for rows in np.array_split(np.arange(len(targets)), max(1, -(-len(targets) // (256 if dense else 2 ** 20)))):
         flat = decode_maps(np.asarray(targets[rows]), step).reshape(len(rows), -1) # the type training sees
         wrong = np.isinf(flat) if dense else ~np.isfinite(flat)
         away = ((flat < low) | (flat > high)) & ~wrong if grid.outside == "error" else np.zeros_like(wrong)
         for mask, found in ((wrong, bad), (away, out)):
-            call = lambda i: names[rows[i]] if names is not None else f"row {rows[i]}"
-            found += [(f"{call(i)} = {flat[i][mask[i]][0]:g}", int(mask[i].sum())) for i in np.flatnonzero(mask.any(1))]
+            found += [(rows[i], flat[i][mask[i]][0], int(mask[i].sum())) for i in np.flatnonzero(mask.any(1))]
         any_target |= bool(np.isfinite(flat).any())
-    line = lambda found, what: f"{sum(n for _, n in found)} target(s) {what}: {first_few(text for text, _ in found)}"
+    def line(found: list[tuple[int, float, int]], what: str) -> str:
+        first = (f"{names[i] if names is not None else f'row {i}'} = {y:g}" for i, y, _ in found)
+        return f"{sum(n for *_, n in found)} target(s) {what}: {first_few(first)}"
     problems = [line(bad, "not finite (correct or drop these samples)")] if bad else []
     if out:
         where = f"outside the bins [{grid.low:g}, {grid.high:g}]"
