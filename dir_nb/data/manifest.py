@@ -20,6 +20,7 @@ from ..bins import BinGrid
 from ..conf import SHOWN, flat_dataset, read_yaml
 from .core import (DataProblems, content_keys, first_few, input_problems, join_groups, leak_problems,
                               meta_from, seed_splits, split_problems, target_problems, write_prepared)
+from .encoders import Encoder, encode_images
 from .files import file_problems, store_files, store_images
 from .series import decode_series, read_series
 from .vader import build_vocab, encode, tokenize
@@ -45,7 +46,8 @@ def read_manifest(
         return {}, [f"{path.name}: {len(ragged)} row(s) do not have {len(head)} fields: rows {first_few(ragged)}"]
     columns = {h.strip(): list(c) for h, c in zip(head, zip(*body))}
     name = config.get("target") or next((c for c in ("target", "age") if c in columns), "target")
-    need = [name, *{"image": ["path"], "series": ["path"], "text": ["text"]}.get(config["modality"], []), *config.get("features", [])]
+    need = [name, *{"image": ["path"], "series": ["path"], "text": ["text"]}.get(config["modality"], [])]
+    need += [*config.get("features", []), *(["path"] if "encoder" in (config.get("input") or {}) else [])]
     lacking = [f"{path.name} has no column {c!r} (it has {first_few(head, 8)})" for c in need if c not in columns]
     if lacking: return {}, lacking
     columns["target"] = columns.pop(name)
@@ -148,6 +150,13 @@ def read_inputs(
         vocab = build_vocab(docs, opts["min_count"])
         keys = np.array([hashlib.sha1("\n".join(d).encode()).hexdigest() for d in docs])
         return keys, {"inputs": encode(docs, vocab, opts["length"]), "vocab": vocab}, []
+    if "encoder" in opts:
+        encoder = Encoder(opts["encoder"], work.parent / "encoders")
+        keys, bad = store_images(base, columns["path"], work, encoder.size)
+        if bad: return keys, {}, file_problems(bad)
+        plan = hashlib.sha256(opts["encoder"].encode() + b"".join(keys)).hexdigest()
+        images = np.load(work / "inputs.npy", mmap_mode="r", allow_pickle=False)
+        return keys, {"inputs": encode_images(images, encoder, work, plan)}, []
     names = config.get("features") or [c for c in columns if c not in ("target", "split", "group", "path")]
     if not names:
         return np.arange(len(columns["target"])), {}, ["no feature columns: add some beside target, split and group"]
