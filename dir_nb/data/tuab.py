@@ -6,18 +6,15 @@
 __all__ = ['CHANNELS', 'normal_recordings', 'first_visits', 'prepare_tuab']
 
 # %% ../../nbs/lib/data/51_data.tuab.ipynb #c002
-import hashlib, re, shutil
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from ..bins import BinGrid
-from .core import DataProblems, balanced_split, first_few, meta_from, write_prepared
-from .edf import header_age, read_edf
-from .files import store_files
-from ..paths import atomic_path, project_root
+from .core import DataProblems, first_few, meta_from
+from .edf import store_recordings
+from ..paths import project_root
 
 # %% ../../nbs/lib/data/51_data.tuab.ipynb #c005
 _FILE = re.compile(r"(?P<patient>[a-z]{8}|\d{8})_s(?P<visit>\d+)_t(?P<take>\d+)\.edf", re.IGNORECASE)
@@ -55,10 +52,6 @@ def first_visits(
 CHANNELS = ("FP1", "FP2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "F7", "F8", "T3", "T4", "T5", "T6", "A1",
             "A2", "FZ", "CZ", "PZ")
 
-def _identification(path: Path) -> str:
-    "The patient field of an EDF header."
-    with open(path, "rb") as f: return f.read(88)[8:].decode("latin-1")
-
 def prepare_tuab(
     name: str, # data set id; the raw data lie in data/<name>
     config: dict[str, Any], # its entry; input: {channels, rate: Hz, seconds}, split: {cap, seeds}
@@ -66,35 +59,10 @@ def prepare_tuab(
 ) -> str: # the report
     "Prepare TUAB: a stretch of each patient's first normal recording; `DataProblems` with all that is wrong."
     root = Path(root or project_root())
-    raw, work = root / "data" / name, root / "scratch" / "prepare" / name
     meta = meta_from(name, config, "TUAB, normal recordings, first visits (Engemann et al. 2022); split of ours")
-    opts = meta["input"]
-    opts |= {"channels": list(CHANNELS), "rate": 100, "seconds": 120} | opts
-    table, found = normal_recordings(raw)
+    meta["input"] |= {"channels": list(CHANNELS), "rate": 100, "seconds": 120} | meta["input"]
+    table, found = normal_recordings(root / "data" / name)
     if found: raise DataProblems(name, found)
     table = first_visits(table)
-    ages = np.array([np.nan if (a := header_age(_identification(raw / p))) is None else a for p in table.path], float)
-    table, without = table[np.isfinite(ages)], int(np.isnan(ages).sum())
-    target = ages[np.isfinite(ages)]
-    if not len(table): raise DataProblems(name, [f"none of {without} recordings has an age in its header"])
-    def read(path: str) -> tuple[np.ndarray | None, bytes, str | None]:
-        try:
-            x, _ = read_edf(raw / path, opts["channels"], opts["rate"], opts["seconds"])
-            return x, hashlib.sha1(x.tobytes()).digest(), None
-        except Exception as e: # broken files raise many kinds
-            return None, b"", f"{Path(path).name} ({str(e)[:60]})"
-    shape, settings = (len(opts["channels"]), round(opts["rate"] * opts["seconds"])), [opts["channels"], opts["rate"]]
-    keys, bad = store_files(table.path.tolist(), read, work, shape, np.float32, settings, chunk=16)
-    if len(bad) == len(table): raise DataProblems(name, [f"no recording can be read: {first_few(bad.values(), 3)}"])
-    good = np.setdiff1d(np.arange(len(table)), sorted(bad))
-    bins = BinGrid.from_dict(meta["bins"]).index(target).numpy()
-    splits = np.full((meta["split"]["seeds"], len(table)), 3, dtype=np.uint8)
-    for s, row in enumerate(splits): row[good] = balanced_split(bins[good], keys[good], meta["split"]["cap"], s)
-    notes = ["the split is ours: no code tells the published one"]
-    if without: notes.append(f"{without} patient(s) have no age in the header, or one that cannot be")
-    if bad: notes.append(f"{len(bad)} recording(s) cannot be used: {first_few(bad.values(), 3)}")
-    with atomic_path(root / "prepared" / name) as folder:
-        report = write_prepared(folder, meta, target, splits, inputs=work / "inputs.npy", names=table.path.tolist(),
-                                notes=notes)
-    shutil.rmtree(work, ignore_errors=True)
-    return report
+    return store_recordings(name, meta, root, table.path.tolist(), table.patient.tolist(),
+                            ["the split is ours: no code tells the published one"])
