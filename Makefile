@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab bench studies search env data export contents
+.PHONY: repro test lab bench benchmark studies search env data export contents
 .DEFAULT_GOAL := repro
 
 # The lock names every package, so that none waits for another: two installers side by side take half the time.
@@ -36,6 +36,10 @@ lab: env data  ## JupyterLab on the tour
 bench: env  ## step times on this machine (results/bench), and their figure
 	dir-nb notebook nbs/experiments/bench.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
+
+benchmark: env  ## one of the papers' benchmarks at its size, DATA=agedb_dir say (days on a GPU), and its table
+	dir-nb notebook nbs/experiments/benchmark.ipynb dataset=$(DATA)
+	dir-nb notebook nbs/reports/table_benchmark.ipynb dataset=$(DATA)
 
 studies: env data  ## the studies (an hour and more on two cores); then `make repro` draws them
 	dvc repro prepare

@@ -100,7 +100,7 @@ KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys i
     "display": (set(), {"datasets", "methods"}),
     "datasets": ({"modality", "bins", "model"}, {
         "display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train",
-        "recipe"}),
+        "recipe", "published", "get"}),
     "methods": (set(), {"display", "base", "parts", "set", "train"}),
     "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }

@@ -1,5 +1,6 @@
 """The command line answers, and errors are one line with a remedy."""
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,8 @@ def test_own_data_from_nothing(tmp_path):
     assert "'own_dir' is not among conf/datasets" in said("train", "own_dir", "lds")
     assert "`dvc pull data.dvc`" in said("train", "abalone_dir", "lds") # an entry whose raw data are not there
     run(project, "dir-nb", "data", "add", "own_dir", folder, "--config", tmp_path / "own.yaml")
-    assert "did you mean 'lds'" in said("train", "own_dir", "ldss") and not (project / "prepared").exists()
+    assert "did you mean 'lds'" in said("train", "own_dir", "ldss") and (project / "prepared/own_dir").is_dir()
+    shutil.rmtree(project / "prepared") # as in a clone: what is not prepared is prepared first
     shown = run(project, "dir-nb", "train", "own_dir", "lds").stdout
     assert "400 samples" in shown and "lds on own_dir" in shown
     found = yaml.safe_load((project / "runs/own_dir/lds/s0/metrics.json").read_text())

@@ -9,13 +9,16 @@ from dir_nb.models.catalog import MODELS, build_model, example_batch
 from dir_nb.models.core import check_model
 
 SPECS = {"tabular": {"kind": "tabular", "n_features": 5}, "text": {"kind": "text", "vocab_size": 40, "length": 12},
-         "image": {"kind": "image", "channels": 3, "size": [18, 22]}, "dense": {"kind": "dense", "channels": 2, "size": [9, 14]}}
+         "image": {"kind": "image", "channels": 3, "size": [18, 22]}, "dense": {"kind": "dense", "channels": 2, "size": [9, 14]},
+         "series": {"kind": "series", "channels": 2, "size": [30]}}
 CONFIGS = [{"name": "mlp"}, {"name": "mlp", "widths": []}, {"name": "mlp", "widths": [16], "dropout": 0.5, "layer_norm": True},
            {"name": "text"}, {"name": "text", "pool": "gru", "hidden": 10, "dropout": 0.5},
            {"name": "pair"}, {"name": "pair", "units": 5, "layers": 2, "hidden": 10, "embed_dim": 7},
            {"name": "resnet", "arch": "resnet18"}, {"name": "resnet", "arch": "resnet18", "stem": "small"},
            {"name": "resnet", "arch": "resnet8", "stem": "half"}, {"name": "resnet", "arch": "resnet20", "stem": "small"},
-           {"name": "depth", "width": 8}, {"name": "depth", "width": 8, "levels": 3, "hidden": 16}]
+           {"name": "depth", "width": 8}, {"name": "depth", "width": 8, "levels": 3, "hidden": 16},
+           {"name": "fusion", "arch": "resnet18", "width": 8}, {"name": "resnet1d", "blocks": [1, 1], "width": 8},
+           {"name": "resnet1d", "blocks": [1], "width": 4, "kernel": 3, "stride": 1}, {"name": "gru", "hidden": 6, "layers": 2, "dropout": 0.1}]
 
 
 def test_every_model_is_covered():

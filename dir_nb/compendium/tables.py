@@ -196,6 +196,11 @@ def _notes(cells: pd.DataFrame, baseline: str) -> list[str]:
             "No numbers of the two papers for this data set are at hand; those on the benchmarks are in "
             "nbs/reports/paper_numbers.csv."]
 
+def _others(cells: pd.DataFrame, first: str) -> pd.DataFrame:
+    "The rows that have a difference to the first."
+    found = cells[cells.label != first]
+    return found[found.label.isin(found[found["diff"].notna()].label)]
+
 def _pairs(cells: pd.DataFrame) -> list[pd.DataFrame]:
     "The cells of two metrics at a time: more columns do not fit a page."
     metrics = list(dict.fromkeys(cells.metric))
@@ -214,7 +219,7 @@ def table_markdown(
     first, parts = cells.label.iloc[0], [caption]
     note, origin = _notes(cells, first)
     for part in _pairs(cells):
-        diffs = block(part[part.label != first], "differences")
+        diffs = block(_others(part, first), "differences")
         parts += [_markdown(block(part)), *([note, _markdown(diffs)] if len(diffs) else [])]
     return "\n\n".join([*parts, origin]) + "\n"
 
@@ -242,7 +247,7 @@ def table_latex(
     note, origin = (_tex(n) for n in _notes(cells, first))
     parts = [r"\begin{table*}", r"\centering\small", rf"\caption{{{_tex(caption)} {origin}}}\label{{{label}}}"]
     for i, part in enumerate(_pairs(cells)):
-        diffs = block(part[part.label != first], "differences", "tex")
+        diffs = block(_others(part, first), "differences", "tex")
         parts += [*([r"\par\medskip"] if i else []), _tabular(block(part, "values", "tex")).rstrip()]
         if len(diffs): parts += [rf"\par\smallskip {note}\par\smallskip", _tabular(diffs).rstrip()]
     return "\n".join([*parts, r"\end{table*}"]) + "\n"
@@ -258,7 +263,8 @@ def _underline(ax: plt.Axes, text: plt.Text) -> None:
 def _rights(blocks: Sequence[pd.DataFrame]) -> list[float]: # the first is where labels end
     "Right edge of each column, wide enough for every block."
     first = max(len(str(i)) for i in blocks[0].index) * _CHAR
-    widths = [max(len(str(v)) for f in blocks if k in f for v in f[k]) * _CHAR + _GAP for k in blocks[0].columns]
+    longest = lambda k: max(len(k[1]), *(len(str(v)) for f in blocks if k in f for v in f[k]))
+    widths = [longest(k) * _CHAR + _GAP for k in blocks[0].columns]
     return [first + w for w in np.cumsum([0., *widths])]
 
 def _draw_rows(
@@ -305,7 +311,7 @@ def _paragraph(ax: plt.Axes, text: str, y: float, width: float) -> float:
 
 def _draw_pair(ax: plt.Axes, cells: pd.DataFrame, first: str, note: str, y: float, rights: Sequence[float]) -> float:
     "Values and differences of up to two metrics; returns where they end."
-    others = cells[cells.label != first]
+    others = _others(cells, first)
     values, diffs = block(cells, "values", "plain"), block(others, "differences", "plain")
     def rule(y: float) -> None: ax.plot([0, rights[-1]], [y] * 2, color="black", lw=1)
     rule(y); y = _headings(ax, list(values.columns), y - .65 * _ROW, rights)
@@ -322,7 +328,7 @@ def table_figure(
     "The table as a figure: values, then differences to the first row; two metrics at a time."
     first, (note, origin) = cells.label.iloc[0], _notes(cells, cells.label.iloc[0])
     pairs = _pairs(cells)
-    both = [(block(p, "values", "plain"), block(p[p.label != first], "differences", "plain")) for p in pairs]
+    both = [(block(p, "values", "plain"), block(_others(p, first), "differences", "plain")) for p in pairs]
     rights = max((_rights([f for f in blocks if len(f)]) for blocks in both), key=lambda r: r[-1])
     width, height = rights[-1], len(pairs) * (2 * cells.label.nunique() + 7) * _ROW
     with style(), plt.rc_context({"figure.constrained_layout.use": False}):

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'DataProblems', 'first_few', 'verify_sums', 'balanced_split', 'join_groups', 'content_keys', 'crossing',
-           'target_problems', 'split_problems', 'input_problems', 'leak_problems', 'check_samples', 'augment',
-           'ArrayDataset', 'input_spec', 'fit_inputs', 'shot_regions', 'SeedView', 'Prepared', 'open_prepared',
-           'describe', 'write_prepared', 'meta_from', 'seed_splits']
+           'decode_maps', 'target_problems', 'split_problems', 'input_problems', 'leak_problems', 'check_samples',
+           'augment', 'stretches', 'ArrayDataset', 'input_spec', 'fit_inputs', 'shot_regions', 'map_moments',
+           'SeedView', 'Prepared', 'open_prepared', 'published_counts', 'describe', 'write_prepared', 'meta_from',
+           'seed_splits']
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c002
-import csv, hashlib
-from collections.abc import Iterable, Sequence
+import copy, csv, hashlib
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -162,27 +163,41 @@ def crossing(
     return out
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c025
+def decode_maps(
+    maps: np.ndarray, # (N, H, W) floating with NaN for none, or uint16 with 0 for none
+    step: float, # target units of a step of uint16
+) -> np.ndarray: # (N, H, W) float32, NaN for none
+    "Target maps in target units."
+    if maps.dtype != np.uint16: return maps.astype(np.float32)
+    return np.where(maps == 0, np.nan, maps * step).astype(np.float32)
+
 def target_problems(
     targets: np.ndarray, # (N, ...) target units
     grid: BinGrid, # where targets must lie
     dense: bool = False, # NaN means "no target" and is allowed
     names: Sequence[str] | None = None, # (N,) what to call each sample; its row number if None
+    step: float = 0.0, # dense: target units of a step, where targets are uint16
 ) -> list[str]:
     "Targets that are not finite or lie outside the bins, one line per kind of problem."
-    flat = np.asarray(targets, dtype=np.float32).reshape(len(targets), -1) # the type training sees
-    bad = np.isinf(flat) if dense else ~np.isfinite(flat)
     low, high = np.float32(grid.low), np.float32(grid.high)
-    out = ((flat < low) | (flat > high)) & ~bad if grid.outside == "error" else np.zeros_like(bad)
-    def line(mask: np.ndarray, what: str) -> str:
-        rows = np.flatnonzero(mask.any(1))
-        first = (f"{names[i] if names is not None else f'row {i}'} = {flat[i][mask[i]][0]:g}" for i in rows)
-        return f"{int(mask.sum())} target(s) {what}: {first_few(first)}"
-    found = [line(bad, "not finite (correct or drop these samples)")] if bad.any() else []
-    if out.any():
+    bad: list[tuple[int, float, int]] = [] # row, its first bad target, how many
+    out, any_target = [], False
+    for rows in np.array_split(np.arange(len(targets)), max(1, -(-len(targets) // (256 if dense else 2 ** 20)))):
+        flat = decode_maps(np.asarray(targets[rows]), step).reshape(len(rows), -1) # the type training sees
+        wrong = np.isinf(flat) if dense else ~np.isfinite(flat)
+        away = ((flat < low) | (flat > high)) & ~wrong if grid.outside == "error" else np.zeros_like(wrong)
+        for mask, found in ((wrong, bad), (away, out)):
+            found += [(rows[i], flat[i][mask[i]][0], int(mask[i].sum())) for i in np.flatnonzero(mask.any(1))]
+        any_target |= bool(np.isfinite(flat).any())
+    def line(found: list[tuple[int, float, int]], what: str) -> str:
+        first = (f"{names[i] if names is not None else f'row {i}'} = {y:g}" for i, y, _ in found)
+        return f"{sum(n for *_, n in found)} target(s) {what}: {first_few(first)}"
+    problems = [line(bad, "not finite (correct or drop these samples)")] if bad else []
+    if out:
         where = f"outside the bins [{grid.low:g}, {grid.high:g}]"
-        found.append(line(out, f"{where} (widen low/high, or set outside: pool)"))
-    if dense and np.isnan(flat).all(): found.append("no pixel has a target: give finite targets somewhere")
-    return found
+        problems.append(line(out, f"{where} (widen low/high, or set outside: pool)"))
+    if dense and not any_target: problems.append("no pixel has a target: give finite targets somewhere")
+    return problems
 
 def split_problems(
     splits: np.ndarray, # (S, N) uint8
@@ -204,7 +219,9 @@ def input_problems(
 ) -> list[str]:
     "Not one input per target, or float inputs that are NaN or infinite."
     found = [f"{len(inputs)} inputs for {n} targets: give one target per sample"] if len(inputs) != n else []
-    rows = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(1)) if inputs.dtype.kind == "f" else []
+    chunks = np.array_split(np.arange(len(inputs)), max(1, -(-len(inputs) // 1024))) if inputs.dtype.kind == "f" else []
+    finite = lambda x: np.isfinite(x.reshape(len(x), -1)).all(1)
+    rows = np.concatenate([c[~finite(inputs[c])] for c in chunks]) if chunks else []
     if not len(rows): return found
     return found + [f"{len(rows)} sample(s) with NaN or infinite inputs (fill or drop them): rows {first_few(rows)}"]
 
@@ -232,11 +249,12 @@ def check_samples(
     groups: Any | None = None, # (N,) labels that must not be torn apart
     dense: bool = False, # targets are maps with NaN for "none"
     names: Sequence[str] | None = None, # (N,) what to call each sample
+    step: float = 0.0, # dense: target units of a step, where targets are uint16
     extra: Iterable[str] = (), # problems met earlier, such as missing files
 ) -> list[str]: # one line per check that passed
     "Find every problem in one pass and raise them as one `DataProblems`; returns what was checked when there are none."
     splits = np.asarray(splits)
-    found = [*extra, *target_problems(targets, grid, dense, names), *(shape := split_problems(splits, len(targets)))]
+    found = [*extra, *target_problems(targets, grid, dense, names, step), *(shape := split_problems(splits, len(targets)))]
     passed = ["all targets inside the bins or marked as missing" if dense else "all targets finite and inside the bins"]
     if inputs is not None:
         found += input_problems(inputs, len(targets))
@@ -269,31 +287,55 @@ def augment(
     return out
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c032
+def stretches(
+    x: Tensor, # (N, C, T)
+    length: int, # L, at most T
+) -> Tensor: # (N, C, L)
+    "A random stretch of each series, the same of all its channels, without a loop."
+    n, channels, whole = x.shape
+    at = torch.randint(whole - length + 1, (n, 1)) + torch.arange(length)
+    return x.gather(2, at[:, None].expand(n, channels, length))
+
 class ArrayDataset(Dataset):
     "Some samples of a prepared data set, read in batches: `ds[[3, 5]] -> (x, target, mask or None)`."
     def __init__(self,
-        modality: str, # tabular, text, image or dense
+        modality: str, # tabular, text, image, dense or series
         inputs: np.ndarray, # (N, ...) as stored; may be a memory map
         targets: np.ndarray, # (N,) or dense (N, H, W)
         rows: np.ndarray, # (n,) which samples belong to this split
-        stats: tuple[Tensor, Tensor] | None = None, # tabular: (F,) float64 mean and deviation of the training inputs
+        stats: tuple[Tensor, Tensor] | None = None, # tabular (F,), series (C,): training inputs' mean, deviation, float64
         known: Tensor | None = None, # text: (V,) what each token id becomes (rare ones 1)
-        masks: np.ndarray | None = None, # dense: (N, H, W), 1 where a pixel counts; None: every pixel with a target
+        masks: np.ndarray | None = None, # dense: (M, H, W), 1 where a pixel counts; None: every pixel with a target
+        mask_rows: np.ndarray | None = None, # dense: (M,) rising, the samples that have a mask; None: all
+        step: float = 0.0, # dense: target units of a step, where targets are uint16 and 0 is none
         flip: bool = False, # image, dense: random mirroring
         crop: int = 0, # image, dense: padding of the random crop, pixels
+        window: int = 0, # series: readings of the stretch that is drawn; 0: all
+        jitter: float = 0.0, # series: standard deviation of added noise, in those of the channels
     ) -> None:
         self.modality, self.rows, self.flip, self.crop = modality, np.asarray(rows, dtype=np.int64), flip, crop
+        self.window, self.jitter = window, jitter
         self._inputs, self._targets, self._masks, self._stats, self._known = inputs, targets, masks, stats, known
         as_float = lambda t: torch.from_numpy(t[self.rows].astype(np.float32))
         self._target = None if modality == "dense" else as_float(np.asarray(targets))
+        self._mask_rows, self._step = mask_rows, step
 
     def __len__(self) -> int: return len(self.rows)
+
+    def plain(self) -> "ArrayDataset":
+        "The same samples with nothing drawn: as they are stored."
+        found = copy.copy(self)
+        found.flip, found.crop, found.window, found.jitter = False, 0, 0, 0.0
+        return found
 
     @property
     def targets(self) -> Tensor:
         "All targets of the split in its order, float32: (n,) or, dense, (n, H, W) with NaN for none."
-        if self._target is not None: return self._target
-        return torch.from_numpy(self._targets[self.rows].astype(np.float32))
+        return self._maps(self.rows) if self._target is None else self._target
+
+    def _maps(self, rows: np.ndarray) -> Tensor:
+        "Target maps, NaN for none."
+        return torch.from_numpy(decode_maps(self._targets[rows], self._step))
 
     def __getitem__(self, index: int | list | slice | np.ndarray | Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         "A batch for a list of positions, a single sample for one position."
@@ -311,11 +353,18 @@ class ArrayDataset(Dataset):
         if self.flip or self.crop: x, = augment([(x, 0)], self.flip, self.crop)
         return x.to(torch.float32).div_(127.5).sub_(1)
 
+    def _series(self, x: Tensor) -> Tensor:
+        if self.window: x = stretches(x, self.window)
+        x = ((x - self._stats[0][:, None]) / self._stats[1][:, None]).float()
+        return x + self.jitter * torch.randn_like(x) if self.jitter else x
+
     def _dense(self, x: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         "Images with their target maps and masks, moved alike."
-        target = torch.from_numpy(self._targets[rows].astype(np.float32))
+        target = self._maps(rows)
         mask = target.isfinite()
-        if self._masks is not None: mask = mask & torch.from_numpy(self._masks[rows] != 0)
+        if self._masks is not None:
+            at = rows if self._mask_rows is None else np.searchsorted(self._mask_rows, rows)
+            mask = mask & torch.from_numpy(self._masks[at] != 0)
         if self.flip or self.crop:
             x, t, m = augment([(x, 0), (target[:, None], float("nan")), (mask[:, None], False)], self.flip, self.crop)
             target, mask = t[:, 0], m[:, 0]
@@ -343,6 +392,13 @@ def fit_inputs(
         mean, std = x.mean(0), x.std(0)
         std = np.where(std > 1e-12 * np.abs(mean), std, 1.) # a constant column stays zero, to within rounding
         return {"stats": (torch.from_numpy(mean), torch.from_numpy(std))}
+    if prepared.modality == "series":
+        n, chunks = len(rows) * prepared.inputs.shape[2], np.array_split(rows, -(-len(rows) // 256))
+        read = lambda r: prepared.inputs[r].astype(np.float64) # a set of recordings may be larger than memory
+        mean = sum(read(r).sum((0, 2)) for r in chunks) / n
+        var = sum(((read(r) - mean[:, None]) ** 2).sum((0, 2)) for r in chunks) / n
+        std = np.where(var > 1e-24 * mean ** 2, np.sqrt(var), 1.)
+        return {"stats": (torch.from_numpy(mean), torch.from_numpy(std))}
     if prepared.modality == "text":
         ids = np.arange(len(prepared.vocab))
         times = np.bincount(prepared.inputs[rows].reshape(-1), minlength=len(ids))
@@ -359,6 +415,20 @@ def shot_regions(
     return ShotRegions.by_count(counts, **shots)
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c036
+def map_moments(
+    read: Callable[[np.ndarray], Tensor], # rows -> target maps, NaN for none
+    rows: np.ndarray, # (n,)
+    part: int = 256, # maps read at a time
+) -> tuple[float, float]: # mean and standard deviation of the finite targets
+    "Moments in two passes, for maps that are larger than memory; 1 for targets that are all equal."
+    chunks = np.array_split(rows, -(-len(rows) // part))
+    def finite(r: np.ndarray) -> Tensor:
+        t = read(r).double()
+        return t[t.isfinite()]
+    n = sum(finite(r).numel() for r in chunks)
+    mean = sum(float(finite(r).sum()) for r in chunks) / n
+    return mean, (sum(float((finite(r) - mean).square().sum()) for r in chunks) / n) ** .5 or 1.
+
 class SeedView:
     "A prepared data set as one seed sees it: its splits, and the statistics of its training split."
     def __init__(self,
@@ -376,10 +446,14 @@ class SeedView:
     def _split(self, k: int) -> ArrayDataset:
         "Split `k`; only training samples are augmented, only validation and test use the evaluation masks."
         p, opts = self.prepared, self.prepared.meta["input"]
-        masks = p.masks[self.seed_index] if p.masks is not None and k else None
+        masks = p.masks[min(self.seed_index, len(p.masks) - 1)] if p.masks is not None and k else None
+        maps = {"mask_rows": p.mask_rows, "step": p.meta.get("step", 0.0)} if self.modality == "dense" else {}
         moved = k == 0 and self.modality in ("image", "dense")
         move = {"flip": bool(opts.get("flip", False)), "crop": int(opts.get("crop", 0))} if moved else {}
-        return ArrayDataset(self.modality, p.inputs, p.targets, self._rows[k], masks=masks, **self._fitted, **move)
+        if self.modality == "series":
+            move = {} if k else {"window": opts.get("window", 0), "jitter": opts.get("jitter", 0.0)}
+        return ArrayDataset(self.modality, p.inputs, p.targets, self._rows[k], masks=masks, **maps, **self._fitted,
+                            **move)
 
     @cached_property
     def train(self) -> ArrayDataset: return self._split(0)
@@ -395,7 +469,9 @@ class SeedView:
         ds, total = (self.train, self.val, self.test)[k], torch.zeros(self.grid.n_bins, dtype=torch.long)
         if self.modality != "dense": return self.grid.counts(ds.targets)
         for rows in np.array_split(ds.rows, -(-len(ds) // 256)):
-            _, target, mask = ArrayDataset("dense", ds._inputs, ds._targets, rows, masks=ds._masks)[:]
+            part = ds.plain()
+            part.rows = rows
+            _, target, mask = part[:]
             if mask.any(): total += self.grid.counts(target[mask])
         return total
 
@@ -412,9 +488,12 @@ class SeedView:
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
-        t = self.train.targets.double()
-        t = t[t.isfinite()]
-        return float(t.mean()), float(t.std(correction=0)) or 1.
+        ds, per_map = self.train, int(np.prod(self.prepared.targets.shape[1:]))
+        if len(ds) * per_map <= 2 ** 26:
+            t = ds.targets.double()
+            t = t[t.isfinite()]
+            return float(t.mean()), float(t.std(correction=0)) or 1.
+        return map_moments(ds._maps, ds.rows)
     @property
     def target_mean(self) -> float: # target units
         "Mean training target."
@@ -438,6 +517,7 @@ class Prepared:
         self.inputs, self.targets = self._load("inputs", "r"), self._load("targets", "r")
         self.splits = self._load("splits")
         self.masks = self._load("masks", "r") if (self.folder / "masks.npy").is_file() else None
+        self.mask_rows = self._load("mask_rows") if (self.folder / "mask_rows.npy").is_file() else None
         self.vectors = self._load("vectors") if (self.folder / "vectors.npy").is_file() else None
 
     def _load(self, stem: str, mode: str | None = None) -> np.ndarray:
@@ -475,7 +555,8 @@ class Prepared:
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c038
 _NEEDS = {"name", "title", "units", "modality", "bins", "shots", "n", "seeds", "input", "source"}
-_KINDS = {"tabular": ("float64", 2), "text": ("int32", 2), "image": ("uint8", 4), "dense": ("uint8", 4)}
+_KINDS = {"tabular": ("float64", 2), "text": ("int32", 2), "image": ("uint8", 4), "dense": ("uint8", 4),
+          "series": ("float32", 3)}
 
 def open_prepared(
     name: str, # data set, such as "abalone_dir"
@@ -500,21 +581,42 @@ def open_prepared(
     if p.inputs.shape[0] != p.n or p.targets.shape[0] != p.n or p.splits.shape != (p.n_seeds, p.n):
         shapes = f"inputs {p.inputs.shape}, targets {p.targets.shape}, splits {p.splits.shape}"
         found.append(f"{shapes}: not n = {p.n}, seeds = {p.n_seeds}; {again}")
-    if kind == "dense" and (p.masks is None or p.masks.shape != (p.n_seeds, *p.targets.shape)):
-        found.append(f"dense data need masks.npy of shape (seeds, N, H, W): {again}")
+    rows = p.n if p.mask_rows is None else len(p.mask_rows)
+    if kind == "dense" and (p.masks is None or p.masks.shape[1:] != (rows, *p.targets.shape[1:])
+                            or len(p.masks) not in (1, p.n_seeds)):
+        found.append(f"dense data need masks.npy of shape (seeds or 1, N, H, W): {again}")
+    window = meta["input"].get("window", 0)
+    if kind == "series" and not 0 <= window <= p.inputs.shape[-1]:
+        found.append(f"input.window is {window} readings, a series has {p.inputs.shape[-1]}: choose a shorter one")
     if p.vectors is not None and (p.vectors.ndim != 2 or len(p.vectors) != len(p.vocab)):
         found.append(f"vectors.npy is {p.vectors.shape} for {len(p.vocab)} tokens: {again}")
     if found: raise DataProblems(name, found)
     return p
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c040
+def published_counts(
+    table: list[dict[str, Any]], # of `Prepared.summary`
+    published: dict[str, dict[str, int]], # all, many, medium, few: split -> samples; bins: region -> training bins
+) -> tuple[list[str], list[str]]: # lines on what is as published, and on what is not
+    "Seed 0's samples and training bins beside those that are published."
+    mine = [r for r in table if r["seed"] == 0]
+    def count(what: str, where: str) -> int:
+        if what == "bins": return sum(r["bins"] for r in mine if (r["split"], r["region"]) == ("train", where))
+        return sum(r["n"] for r in mine if r["split"] == where and what in ("all", r["region"]))
+    both = {(what, where): (count(what, where), n) for what, part in published.items() for where, n in part.items()}
+    named = lambda what, where: f"{where}-shot training bins" if what == "bins" else f"{where} samples, {what}"
+    differ = [f"{named(*k)}: {found:,} instead of {n:,}" for k, (found, n) in both.items() if found != n]
+    alike = len(both) - len(differ)
+    return [f"{alike} of {len(both)} published counts found again"] if alike else [], differ
+
 def describe(
     prepared: Prepared, # an opened data set
     table: list[dict[str, Any]] | None = None, # its `summary`, if known already
     passed: Sequence[str] = (), # checks that passed
+    notes: Sequence[str] = (), # what a user should know
     rows: int = 24, # most rows of the histogram
 ) -> str:
-    "A report for people: training histogram of seed 0, samples per split and region over seeds, checks passed."
+    "A report for people: histogram of seed 0, samples per split and region over seeds, checks passed, what differs."
     view, table = prepared.seed(0), table or prepared.summary()
     counts, step = view.counts.numpy(), -(-prepared.grid.n_bins // rows)
     merged = np.add.reduceat(counts, np.arange(0, len(counts), step))
@@ -530,40 +632,52 @@ def describe(
             mine = [r for r in table if r["split"] == split and r["region"] == region]
             b, n = [r["bins"] for r in mine], [r["n"] for r in mine]
             lines.append(f"{split:6s} {region:8s} {min(b)}-{max(b):<6d}  {min(n)}-{max(n)}")
-    return "\n".join([*lines, "", *(f"ok: {p}" for p in passed)]) + "\n"
+    alike, differ = published_counts(table, prepared.meta.get("published") or {})
+    notes = [*notes, *(f"not as published: {d}" for d in differ)]
+    return "\n".join([*lines, "", *(f"ok: {p}" for p in [*passed, *alike]), *(f"note: {n}" for n in notes)]) + "\n"
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c041
 def write_prepared(
     folder: Path, # a new folder, usually from `atomic_path(root / "prepared" / name)`
     meta: dict[str, Any], # name, title, units, modality, bins, shots, input, source; n and seeds are added
-    targets: np.ndarray, # (N,) or dense (N, H, W)
+    targets: np.ndarray | Path, # (N,) or dense (N, H, W); a Path is moved
     splits: np.ndarray, # (S, N) uint8
-    inputs: np.ndarray | None = None, # (N, ...); None if `inputs.npy` is in `folder` already
-    masks: np.ndarray | None = None, # dense: (S, N, H, W) uint8
+    inputs: np.ndarray | Path | None = None, # (N, ...); a Path is moved; None if `inputs.npy` is in `folder` already
+    masks: np.ndarray | None = None, # dense: (S or 1, M, H, W) uint8
+    mask_rows: np.ndarray | None = None, # dense: (M,) rising, the samples that have a mask; None: all
     vocab: Sequence[str] | None = None, # text: tokens by id
     vectors: np.ndarray | None = None, # text: (V, E) word vectors, NaN for a token without
+    notes: Sequence[str] = (), # for the report: what was dropped, or read in a way of ours
     **checks: Any, # `keys`, `groups`, `names`, `extra` for `check_samples`
 ) -> str: # the report
     "Check a data set and store it as the contract says; raises `DataProblems` before anything is kept."
     folder.mkdir(parents=True, exist_ok=True)
     dense = meta["modality"] == "dense"
-    if inputs is not None: np.save(folder / "inputs.npy", inputs, allow_pickle=False)
-    stored = np.load(folder / "inputs.npy", mmap_mode="r", allow_pickle=False)
+    here = inputs if isinstance(inputs, Path) else folder / "inputs.npy"
+    if isinstance(inputs, np.ndarray): np.save(here, inputs, allow_pickle=False)
+    stored = np.load(here, mmap_mode="r", allow_pickle=False)
     grid = BinGrid.from_dict(meta["bins"])
-    passed = check_samples(meta["name"], targets, grid, splits, inputs=stored, dense=dense, **checks)
-    np.save(folder / "targets.npy", np.asarray(targets, dtype=np.float32 if dense else np.float64), allow_pickle=False)
+    seen = np.load(targets, mmap_mode="r", allow_pickle=False) if isinstance(targets, Path) else targets
+    step = meta.get("step", 0.0)
+    passed = check_samples(meta["name"], seen, grid, splits, inputs=stored, dense=dense, step=step, **checks)
+    for path, file in ((inputs, "inputs.npy"), (targets, "targets.npy")):
+        if isinstance(path, Path): path.replace(folder / file) # what fails a check stays where it was
+    if not isinstance(targets, Path):
+        kind = np.uint16 if dense and step else np.float32 if dense else np.float64
+        np.save(folder / "targets.npy", np.asarray(targets, dtype=kind), allow_pickle=False)
+    if mask_rows is not None: np.save(folder / "mask_rows.npy", np.asarray(mask_rows, np.int64), allow_pickle=False)
     np.save(folder / "splits.npy", np.asarray(splits, dtype=np.uint8), allow_pickle=False)
     if masks is not None: np.save(folder / "masks.npy", np.asarray(masks, dtype=np.uint8), allow_pickle=False)
     if vectors is not None: np.save(folder / "vectors.npy", np.asarray(vectors, dtype=np.float32), allow_pickle=False)
     if vocab is not None: write_text(folder / "vocab.txt", "".join(f"{t}\n" for t in vocab))
-    write_json(folder / "meta.json", {**meta, "n": len(targets), "seeds": len(splits)})
+    write_json(folder / "meta.json", {**meta, "n": len(seen), "seeds": len(splits)})
     prepared = Prepared(folder)
     table = prepared.summary()
     with open(folder / "summary.csv", "w", newline="", encoding="utf-8") as f:
         out = csv.DictWriter(f, ["seed", "split", "region", "bins", "n"], lineterminator="\n")
         out.writeheader()
         out.writerows(table)
-    write_text(folder / "report.txt", report := describe(prepared, table, passed))
+    write_text(folder / "report.txt", report := describe(prepared, table, passed, notes))
     return report
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c043
@@ -578,7 +692,8 @@ def meta_from(
     try: bins = BinGrid.from_dict(config["bins"]).to_dict()
     except ValueError as e: raise DataProblems(name, [f"bins: {e}"]) from e
     return {"name": name, **{k: config[k] for k in ("title", "units", "modality", "shots", "split")}, "bins": bins,
-            "input": dict(config.get("input") or {}), "source": source}
+            "input": dict(config.get("input") or {}), "source": source,
+            **{k: config[k] for k in ("published",) if k in config}}
 
 def seed_splits(
     targets: np.ndarray, # (N,) targets

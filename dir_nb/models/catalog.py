@@ -24,6 +24,9 @@ MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
     "pair": ("text", "dir_nb.models.pairs", "PairRegressor"),
     "resnet": ("image", "dir_nb.models.resnet", "ResNet"),
     "depth": ("dense", "dir_nb.models.depth", "DepthNet"),
+    "fusion": ("dense", "dir_nb.models.fusion", "FusionDepthNet"),
+    "resnet1d": ("series", "dir_nb.models.series", "ResNet1d"),
+    "gru": ("series", "dir_nb.models.series", "SeriesGRU"),
 }
 
 def model_module(
@@ -69,4 +72,5 @@ def example_batch(
         size = input_spec["size"]
         h, w = (size, size) if isinstance(size, int) else size
         return torch.rand(n, input_spec["channels"], h, w, generator=g) * 2 - 1
-    raise ValueError(f"kind is {kind!r}: choose one of 'tabular', 'text', 'image', 'dense'")
+    if kind == "series": return torch.randn(n, input_spec["channels"], *input_spec["size"], generator=g)
+    raise ValueError(f"kind is {kind!r}: choose one of 'tabular', 'text', 'image', 'dense', 'series'")

@@ -256,11 +256,9 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
 def plain_split(
     view: Any, # a seed's view of a data set
     split: str, # train | val | test
-) -> Any: # the split, nothing flipped or cropped
+) -> Any: # the split, nothing flipped, cropped or drawn
     "A split as it is measured."
-    plain = copy.copy(getattr(view, split))
-    plain.flip, plain.crop = False, 0
-    return plain
+    return getattr(view, split).plain()
 
 def plain_training(
     trainer: Trainer, # with a view
