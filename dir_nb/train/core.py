@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ..data.core import ArrayDataset
 from ..metrics import DIRMetrics
 from ..models.core import standardise_head
 from ..parts.part import Step
@@ -258,7 +259,8 @@ def plain_split(
     split: str, # train | val | test
 ) -> Any: # the split, nothing flipped, cropped or drawn
     "A split as it is measured."
-    return getattr(view, split).plain()
+    found = getattr(view, split)
+    return found.plain() if isinstance(found, ArrayDataset) else found # what is not ours has nothing to switch off
 
 def plain_training(
     trainer: Trainer, # with a view
