@@ -91,7 +91,7 @@ def study(names: Annotated[Optional[list[str]], typer.Argument(help="Study ids; 
     from dir_nb.compendium.study import lacking_data
     for name in names or load_conf()["studies"]:
         if lacking := lacking_data(name):
-            remedy = "(`dir-nb data add`, `dvc repro prepare`)"
+            remedy = "(`dir-nb data add`; `dvc repro prepare` for the grid's)"
             typer.echo(f"{name}: left as it is, {', '.join(lacking)} is not prepared here {remedy}")
             continue
         run_notebook("nbs/experiments/study.ipynb", {"study": name})

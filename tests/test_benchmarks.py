@@ -142,7 +142,7 @@ def test_without_the_data(raw, tmp_path):
 
 
 def test_added_from_the_download(raw, tmp_path, monkeypatch):
-    """`data add` leaves a prepared store and a link, and the grid as it is; a run that was killed while it read files goes on."""
+    """`data add` leaves a prepared store and a link, and the grid as it is; one that is interrupted leaves nothing."""
     from dir_nb.data import manifest
     from dir_nb.data.catalog import dataset_loader
     monkeypatch.setattr(manifest, "dvc_add", lambda root, name: None)

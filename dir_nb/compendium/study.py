@@ -173,7 +173,7 @@ def run_study(
     root = Path(root or project_root())
     if lacking := lacking_data(study, root):
         raise ValueError(f"study {study!r} needs {', '.join(lacking)}, which is not prepared here: "
-                         "`dir-nb data add NAME FOLDER --link`, then `dvc repro prepare`")
+                         "`dir-nb data add NAME FOLDER --link`")
     conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     keys = [(v, d, s) for v in variants for d in datasets for s in seeds]
     kind = conf["studies"][study].get("kind", "errors")

@@ -6,18 +6,17 @@
 __all__ = ['published_split', 'agedb_files', 'prepare_agedb']
 
 # %% ../../nbs/lib/data/46_data.agedb.ipynb #c002
-import re, shutil
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from .core import SPLITS, DataProblems, first_few, meta_from, write_prepared
-from .files import copies_note, file_problems, store_images
-from ..paths import atomic_path, project_root
+from .core import DataProblems, first_few, meta_from
+from .files import prepare_pictures
+from ..paths import project_root
 
 # %% ../../nbs/lib/data/46_data.agedb.ipynb #c005
 def published_split() -> pd.DataFrame: # id (index), age, split
@@ -57,17 +56,8 @@ def prepare_agedb(
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
     "Prepare AgeDB-DIR: decoded pictures, the published split; `DataProblems` with all that is missing or different."
-    root = Path(root or project_root())
-    raw, work, table = root / "data" / name, root / "scratch" / "prepare" / name, published_split()
+    root, table = Path(root or project_root()), published_split()
     meta = meta_from(name, config, "AgeDB (Moschoglou et al. 2017), published split of Yang et al. (2021)")
-    paths, ages, found = agedb_files(raw)
+    paths, ages, found = agedb_files(root / "data" / name)
     if found := found + _misfits(paths, ages, table): raise DataProblems(name, found)
-    keys, bad = store_images(raw, [paths[k] for k in table.index], work, meta["input"].setdefault("size", 224))
-    if bad: raise DataProblems(name, file_problems(bad))
-    split = table.split.map(SPLITS.index).to_numpy(np.uint8)
-    with atomic_path(root / "prepared" / name) as folder:
-        splits = np.tile(split, (meta["split"]["seeds"], 1))
-        report = write_prepared(folder, meta, table.age.to_numpy(), splits, inputs=work / "inputs.npy",
-                                names=[paths[k] for k in table.index], notes=copies_note(keys, split))
-    shutil.rmtree(work, ignore_errors=True)
-    return report
+    return prepare_pictures(meta, root, table.rename(columns={"age": "target"}).assign(path=table.index.map(paths)))

@@ -91,7 +91,7 @@ def _check_batches(
     x, y, mask = ds[list(range(n))]
     dense, spec = view.modality == "dense", view.input_spec
     sizes = [spec[k] for k in ("n_features", "length", "channels") if k in spec]
-    size = (n, *sizes, *([ds.window] if ds.window else spec.get("size", [])))
+    size = (n, *sizes, *([ds.moves.window] if ds.moves.window else spec.get("size", [])))
     if tuple(x.shape) != size: found.append(f"{split} inputs have shape {tuple(x.shape)}, input_spec says {size}")
     if x.dtype != (torch.long if view.modality == "text" else torch.float32):
         found.append(f"{split} inputs are {x.dtype}")

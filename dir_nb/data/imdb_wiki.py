@@ -6,16 +6,16 @@
 __all__ = ['PUBLISHED_SHA256', 'ages_at', 'read_faces', 'imdb_wiki_table', 'prepare_imdb_wiki']
 
 # %% ../../nbs/lib/data/47_data.imdb_wiki.ipynb #c002
-import hashlib, shutil
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .core import SPLITS, DataProblems, balanced_split, first_few, meta_from, write_prepared
-from .files import copies_note, file_problems, store_images
-from ..paths import atomic_path, project_root
+from .core import SPLITS, DataProblems, balanced_split, first_few, meta_from
+from .files import prepare_pictures
+from ..paths import project_root
 
 # %% ../../nbs/lib/data/47_data.imdb_wiki.ipynb #c005
 def ages_at(
@@ -77,15 +77,6 @@ def prepare_imdb_wiki(
 ) -> str: # the report
     "Prepare IMDB-WIKI-DIR: decoded faces and their split; `DataProblems` with all that is missing or broken."
     root = Path(root or project_root())
-    raw, work = root / "data" / name, root / "scratch" / "prepare" / name
     meta = meta_from(name, config, "IMDB-WIKI (Rothe et al. 2018), split as in Yang et al. (2021)")
-    table, notes = imdb_wiki_table(raw)
-    keys, bad = store_images(raw, table.path.tolist(), work, meta["input"].setdefault("size", 224))
-    if bad: raise DataProblems(name, file_problems(bad))
-    split = table.split.map(SPLITS.index).to_numpy(np.uint8)
-    splits = np.tile(split, (meta["split"]["seeds"], 1))
-    with atomic_path(root / "prepared" / name) as folder:
-        report = write_prepared(folder, meta, table.age.to_numpy(), splits, inputs=work / "inputs.npy",
-                                names=table.path.tolist(), notes=notes + copies_note(keys, split))
-    shutil.rmtree(work, ignore_errors=True)
-    return report
+    table, notes = imdb_wiki_table(root / "data" / name)
+    return prepare_pictures(meta, root, table.rename(columns={"age": "target"}), notes)

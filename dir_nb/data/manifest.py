@@ -134,7 +134,10 @@ def _images(columns: dict, opts: dict, config: dict, base: Path, work: Path) -> 
 def _series(columns: dict, opts: dict, config: dict, base: Path, work: Path) -> Read:
     "To a memory map; without a length, that of the first file."
     paths, channels = columns["path"], opts.get("channels")
-    first = None if channels and opts.get("length") else read_series(safe_join(base, paths[0]), channels)
+    try: first = None if channels and opts.get("length") else read_series(safe_join(base, paths[0]), channels)
+    except (OSError, ValueError) as e:
+        remedy = "put it right, or give input.length and input.channels"
+        return np.arange(len(paths)), {}, [f"{paths[0]} cannot be read as a series ({e}): {remedy}"]
     length = opts.setdefault("length", None if first is None else first.shape[1])
     shape = len(channels) if channels else len(first), length
     read = lambda p: decode_series(base, p, length, channels)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..bins import BinGrid
-from .core import (DataProblems, content_keys, first_few, meta_from, seed_splits, target_problems,
+from .core import (DataProblems, content_keys, first_few, keep_per_bin, meta_from, seed_splits, target_problems,
                               verify_sums, write_prepared)
 from ..paths import atomic_path, project_root, safe_join
 
@@ -75,10 +75,7 @@ def block_split(
     role[order[:held]], role[order[held:2 * held]] = 1, 2
     change = np.concatenate([[0], np.cumsum(np.diff(role.astype(int)) != 0)])
     split = np.where(change[low] == change[high], role[low], 3).astype(np.uint8)
-    for side in (1, 2):
-        mine = pd.Series(rng.permutation(np.flatnonzero(split == side)))
-        split[mine[mine.groupby(np.asarray(bins)[mine]).cumcount() >= cap]] = 3
-    return split
+    return keep_per_bin(split, bins, cap, rng)
 
 # %% ../../nbs/lib/data/50_data.series.ipynb #c015
 def prepare_windows(
@@ -88,7 +85,7 @@ def prepare_windows(
 ) -> str: # the report
     "Prepare windows of one recording; `DataProblems` for missing settings, a bad table, and targets outside the bins."
     root = Path(root or project_root())
-    meta = meta_from(name, config, config.get("source", f"recording {(config.get('input') or {}).get('file')}"))
+    meta = meta_from(name, config, f"recording {(config.get('input') or {}).get('file')}")
     given, split = {"every": 1} | meta["input"], {"share": .15} | meta["split"]
     need = [f"input.{k}" for k in ("file", "time", "channels", "target", "step", "length", "ahead") if k not in given]
     need += [f"split.{k}" for k in ("seeds", "block", "gap", "cap") if k not in split]

@@ -36,8 +36,9 @@ def normal_recordings(
         parts = path.relative_to(folder).parts
         if "normal" not in parts: continue
         if not (named := _FILE.fullmatch(path.name)): odd.append(f"{path.name} (its name)"); continue
-        try: rows.append((str(path.relative_to(folder)), named["patient"], _start_date(path), int(named["visit"]), int(named["take"])))
-        except (OSError, ValueError): odd.append(f"{path.name} (its header)")
+        try: date = _start_date(path)
+        except (OSError, ValueError): odd.append(f"{path.name} (its header)"); continue
+        rows.append(("/".join(parts), named["patient"], date, int(named["visit"]), int(named["take"])))
     table = pd.DataFrame(rows, columns=["path", "patient", "date", "visit", "take"])
     found = [f"{len(odd)} file(s) are not as the corpus has them: {first_few(odd)}"] if odd else []
     return table, found if rows or odd else ["no .edf below a folder `normal`: give the folder that holds edf/"]
