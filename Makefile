@@ -12,11 +12,13 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: repro test lab bench benchmark studies search env data export contents
 .DEFAULT_GOAL := repro
 
-# The lock names every package, so that none waits for another: two installers side by side take half the time.
+# uv installs in a third of pip's time. It does not read pip's settings (a mirror, say): where it fails, pip goes on.
 env: $(STAMP)
 $(STAMP): requirements.lock settings.ini setup.py
 	test -x $(BIN)/python || $$(command -v $(PYTHON) || command -v python3) -m venv $(VENV)
-	grep -v '^#' requirements.lock | xargs -n 40 -P 2 $(PIP) --no-compile
+	$(PIP) $$(grep '^uv==' requirements.lock)
+	uv pip install --quiet --system-certs --no-deps --python $(BIN)/python -r requirements.lock || \
+		grep -v '^#' requirements.lock | xargs -n 40 -P 2 $(PIP) --no-compile
 	$(PIP) --no-build-isolation -e .
 	touch $@
 
