@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from .conf import load_conf
+from .conf import entry_on, load_conf
 from .data.core import SeedView, open_prepared
 from .feature_stats import Confusion, FeatureStats, ProjectedStats
 from .methods import build_method
@@ -40,7 +40,8 @@ def run_config(
     "Everything that shapes a run, in one dict; `ValueError` names an unknown data set, method, module or setting."
     for kind, name in (("datasets", dataset), ("methods", method)):
         if name not in conf[kind]: raise ValueError(f"{name!r} is not among conf/{kind}{suggest(name, conf[kind])}")
-    data, entry = conf["datasets"][dataset], conf["methods"][method]
+    data = conf["datasets"][dataset]
+    entry = entry_on(conf["methods"][method], method, data.get("methods"))
     named_modules(entry["parts"]) # all of them are there
     train = data.get("train", {}) | entry.get("train", {})
     if "lr_factor" in train:

@@ -2,15 +2,20 @@
 import datetime
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_data import contents
 
+from dir_nb.bins import BinGrid
 from dir_nb.conf import flat_dataset, load_conf
 from dir_nb.data.catalog import check_dataset, prepare
 from dir_nb.data.core import DataProblems, open_prepared
+from dir_nb.methods import build_method
+from dir_nb.run import run_config
 from project import ROOT, change, write_yaml
 
 os.environ["TQDM_DISABLE"] = "1"
@@ -103,12 +108,27 @@ def make_nyud2(folder, rng):
     return {}
 
 
+def make_stsb_glove(folder, rng):
+    "The public code's three files, quotes unbalanced, and word vectors, one of a word with blanks of its own that do not break."
+    head = "index genre filename year old_index source1 source2 sentence1 sentence2 score".split()
+    words = ["man", "dog", "plays", '"runs', "Park"]
+    folder.mkdir(parents=True)
+    for file, n in (("train_new", 120), ("dev_new", 30), ("test_new", 30)):
+        said = [[f"{file} {i} {' '.join(rng.choice(words, 4))}" for _ in range(2)] for i in range(n)]
+        rows = [[i, "g", "f", 2012, i, "a", "b", *said[i], f"{rng.integers(0, 51) / 10:.3f}"] for i in range(n)]
+        (folder / f"{file}.tsv").write_text("".join("\t".join(map(str, r)) + "\n" for r in [head, *rows]))
+    vectors = [f"{w} {' '.join(f'{v:.4f}' for v in rng.normal(size=6))}\n" for w in ("man", "dog", ".\u00a0.\u00a0.", "Park")]
+    (folder / "glove.840B.300d.txt").write_text("".join(vectors), encoding="utf-8")
+    return {}
+
+
 MAKERS = { # data set -> its made-up download; settings that differ from its own, for one so small
     "agedb_dir": (make_agedb, {"input": {"size": 16, "flip": True, "crop": 2}, "shots": {"many": 30, "few": 10}}),
     "imdb_wiki_dir": (make_imdb_wiki, {"input": {"size": 16}, "shots": {"many": 20, "few": 5}}),
     "skyfinder_dir": (make_skyfinder, {"input": {"size": 16}, "shots": {"many": 20, "few": 5}, "split": {"cap": 6, "seeds": 2, "by": "image"}}),
     "nyud2_dir": (make_nyud2, {}),
     "tuab_dir": (make_tuab, {"input": {"rate": 100, "seconds": 5, "window": 200}, "shots": {"many": 5, "few": 3}, "split": {"cap": 2, "seeds": 2}}),
+    "stsb_glove_dir": (make_stsb_glove, {}),
 }
 
 
@@ -163,13 +183,14 @@ def test_added_from_the_download(raw, tmp_path, monkeypatch):
     assert (project / "conf/grid.yaml").read_text() == "datasets: []\nmethods: []\nseeds: [0]\n"
 
 
-NETS = {"image": {"arch": "resnet18"}, "dense": {"name": "depth", "width": 8, "levels": 1, "hidden": 8, "stem": "half"},
-        "series": {"blocks": [1, 1], "width": 8}}
+NETS = {"image": {"arch": "resnet8"}, "dense": {"name": "depth", "width": 8, "levels": 1, "hidden": 8, "stem": "half"},
+        "series": {"blocks": [1, 1], "width": 8}, "text": {"units": 8, "layers": 2, "hidden": 8}}
 
 
 def test_reduced_run(raw, tmp_path):
     """From a download to the paper's table by the code of the full run: two methods, two seeds, two epochs."""
-    from dir_nb.compendium.benchmarks import benchmark_cells, read_benchmark, run_benchmark
+    from dir_nb.compendium.benchmarks import BENCHMARKS, benchmark_cells, benchmark_metrics, read_benchmark, run_benchmark
+    from dir_nb.compendium.claims import benchmark_claims
     from dir_nb.compendium.collect import method_titles
     from dir_nb.conf import read_yaml
     folder, name, config = raw
@@ -184,12 +205,26 @@ def test_reduced_run(raw, tmp_path):
     train = own["train"] | {"epochs": 2, "batch_size": size, "milestones": [1], "accelerator": "cpu"} | ({"pixels_per_image": 64} if name == "nyud2_dir" else {})
     write_yaml(project / f"conf/datasets/{name}.yaml", own | small | {"model": {"name": own["model"]["name"]} | NETS[own["modality"]], "train": train})
     change(project / "conf/grid.yaml", lambda grid: grid.update(seeds=[0, 1]))
-    run_benchmark(name, ["l1", "irda"], project, workers=1)
+    run_benchmark(name, ["l1", "meta_irda"], project, workers=1)
     cells = benchmark_cells(name, read_benchmark(name, project), method_titles(project))
-    measured = cells[cells.method.isin(["l1", "irda"]) & (cells.region == "all")]
-    assert np.isfinite(measured["mean"]).all() and (measured.seeds == 2).all() and len(measured) == 4
+    measured = cells[cells.method.isin(["l1", "meta_irda"]) & (cells.region == "all")]
+    assert np.isfinite(measured["mean"]).all() and (measured.seeds == 2).all() and len(measured) == 2 * len(benchmark_metrics(name))
+    if name not in BENCHMARKS: return  # the IRDA paper has no table of it
+    judged = benchmark_claims(name, project)
+    assert len(judged) and judged.verdict.isin(["holds", "holds, smaller", "holds, larger", "does not hold", "undecided"]).all()
     gains = cells[(cells.method == "ours_vs_vanilla") & (cells.region == "all")]
     assert np.isfinite(gains["mean"]).all() and np.isfinite(gains.paper).all()
+
+
+def test_settings_of_the_papers():
+    """Every entry can be made with what a benchmark sets for it; learning rates are then one for all; LDS as in the public README."""
+    conf = load_conf(ROOT)
+    for name in MAKERS:
+        runs = {m: run_config(conf, name, m, 0) for m in conf["methods"]}
+        assert {r["train"].get("lr", 1e-3) for r in runs.values()} == {CONF[name]["train"].get("lr", 1e-3)}, name
+        assert runs["lds"]["entry"]["parts"]["weights"]["window"] == ["gaussian", 5, 2.0], name
+        view = SimpleNamespace(train=SimpleNamespace(targets=torch.rand(99) * 5 + 1), grid=BinGrid(0, 10, 1), counts=torch.full((10,), 200), target_std=1.0, many_shot=100)
+        for r in runs.values(): build_method(r["entry"], view, 4, r["recipe"])
 
 
 def test_agedb_at_its_size(tmp_path):

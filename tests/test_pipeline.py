@@ -265,6 +265,7 @@ def test_killed_run_resumes_to_the_bit(tmp_path):
     whole, killed = (copy_project(tmp_path / n, ["abalone_dir"], ["irda"], [0], epochs=30) for n in ("whole", "killed"))
     train = [Path(sys.executable).parent / "dir-nb", "train", "abalone_dir", "irda", "--workers", "1"]
     for root in (whole, killed):
+        change(root / "conf/datasets/abalone_dir.yaml", lambda entry: entry["train"].update(checkpoint_seconds=0))
         repro(root, "prepare")
     run(whole, *train)
     env = os.environ | {"PYTHONPATH": str(killed), "DIR_NB_ROOT": str(killed), "OMP_NUM_THREADS": "1"}

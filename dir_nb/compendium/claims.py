@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SMALLEST', 'LEVEL', 'SOTA', 'ORDERED', 'TESTS', 'PAPERS', 'CAPTION', 'verdict', 'Evidence', 'Finding', 'lower_error',
-           'by_effect', 'text_percentages', 'not_here', 'everywhere', 'below', 'trace_ends', 'trace_text',
-           'trace_vanishes', 'trace_falls', 'step_cost', 'narrower', 'lowest_of_grid', 'lowers', 'per_set',
-           'above_zero', 'norms_ordered', 'order_breaks', 'disorder_costs', 'more_ordered', 'ordered_methods_fit',
-           'few_above_many', 'helps_rare', 'lowest_inside', 'corners', 'Claim', 'claim_entry', 'read_claims',
-           'corrected', 'claims_table', 'claims_frame', 'claims_caption', 'claims_figure', 'write_claims']
+           'by_effect', 'text_percentages', 'printed_errors', 'not_here', 'everywhere', 'below', 'trace_ends',
+           'trace_text', 'trace_vanishes', 'trace_falls', 'step_cost', 'narrower', 'lowest_of_grid', 'lowers',
+           'per_set', 'above_zero', 'norms_ordered', 'order_breaks', 'disorder_costs', 'more_ordered',
+           'ordered_methods_fit', 'few_above_many', 'helps_rare', 'lowest_inside', 'corners', 'Claim', 'claim_entry',
+           'read_claims', 'corrected', 'claims_table', 'benchmark_claims', 'claims_frame', 'claims_caption',
+           'claims_figure', 'write_claims']
 
 # %% ../../nbs/compendium/20_claims.ipynb #c003
 import inspect
@@ -24,7 +25,8 @@ import yaml
 from matplotlib.figure import Figure
 from scipy import stats
 
-from .collect import read_csv, read_table, t_interval
+from .benchmarks import BENCHMARKS, printed, read_benchmark
+from .collect import read_csv, read_table, summarise_runs, t_interval
 from .curves import run_folders, trace_table
 from .effects import (Effect, arrow_table, best_of, interval_p, mean_over_sets, paired_effect,
                                        sensitivity_table)
@@ -58,9 +60,12 @@ def verdict(
 class Evidence:
     "What the pipeline measured."
     root: Path
+    benchmark: str = "" # a data set of the papers, whose runs stand for those of the grid
 
     @cached_property
-    def runs(self) -> pd.DataFrame: return read_table("runs", self.root)
+    def runs(self) -> pd.DataFrame:
+        "Errors of all runs."
+        return read_benchmark(self.benchmark, self.root) if self.benchmark else read_table("runs", self.root)
 
     @cached_property
     def orders(self) -> pd.DataFrame: # of `order_table`, all runs of the grid
@@ -123,6 +128,24 @@ def text_percentages(
     off = "; ".join(f"{r.printed:g} % is {r.recomputed:.2f} %" for r in q[~q.agrees].itertuples())
     found = "holds" if q.agrees.all() else "does not hold"
     return Finding(f"{q.agrees.sum()} of {len(q)} follow from Tables 3-7; {off}", found)
+
+def printed_errors(
+    evidence: Evidence,
+    rests_on: Sequence[str], # paper_numbers, results/benchmarks
+) -> Finding:
+    "Whether the errors of Tables 3-7 are such as one run more would give, on the benchmarks that were measured."
+    found, inside, cells = [], 0, 0
+    for dataset in BENCHMARKS:
+        runs = read_benchmark(dataset, evidence.root)
+        if runs is None or runs.seed.nunique() < 2: continue
+        both = printed(dataset).merge(summarise_runs(runs), on=["method", "metric", "region"])
+        # the half-width is of the mean of n seeds; a run of its own scatters by sqrt(n + 1) times as much
+        k = int(((both.value - both["mean"]).abs() <= both.half_width * np.sqrt(both.seeds + 1)).sum())
+        found.append(f"{dataset.removesuffix('_dir')} {k} of {len(both)}")
+        inside, cells = inside + k, cells + len(both)
+    if not found: return not_here(evidence, rests_on, "data not embedded: their terms or size forbid it")
+    measured = f"printed errors such as another run would give: {', '.join(found)}"
+    return Finding(measured, "holds" if inside >= .95 * cells else "does not hold")
 
 def not_here(
     evidence: Evidence,
@@ -371,8 +394,8 @@ def corners(
 
 # %% ../../nbs/compendium/20_claims.ipynb #c039
 TESTS: dict[str, Callable[..., Finding]] = {f.__name__: f for f in (
-    lower_error, text_percentages, not_here, trace_vanishes, trace_falls, step_cost, narrower, lowest_of_grid, lowers,
-    norms_ordered, order_breaks, disorder_costs, more_ordered, ordered_methods_fit, few_above_many, helps_rare,
+    lower_error, text_percentages, printed_errors, not_here, trace_vanishes, trace_falls, step_cost, narrower,
+    lowest_of_grid, lowers, norms_ordered, order_breaks, disorder_costs, more_ordered, ordered_methods_fit, few_above_many, helps_rare,
     lowest_inside)}
 PAPERS = {"irda": "", "frobenius": "F, "} # id -> mark before a place in the ledger
 
@@ -430,9 +453,10 @@ def corrected(
 def claims_table(
     claims: Sequence[Claim],
     root: Path | str | None = None, # project; found from the working folder if None
+    benchmark: str = "", # a data set of the papers, whose runs stand for those of the grid
 ) -> pd.DataFrame: # number, place, claim, test, verdict, measured, percent, low, high, p, p_corrected, p_size, ...
     "The ledger; p-values are corrected for all tests of the same paper that ask the same question."
-    evidence = Evidence(Path(root or project_root()))
+    evidence = Evidence(Path(root or project_root()), benchmark)
     found = [c.check(evidence) for c in claims]
     ps = [{} for _ in claims]
     for paper in PAPERS:
@@ -451,6 +475,24 @@ def claims_table(
     numbers = ["percent", "low", "high", "p", "p_corrected", "p_size", "seeds"]
     words = ["number", "place", "claim", "test", "verdict", "measured"]
     return pd.DataFrame(rows).reindex(columns=[*words, *numbers, "stage"])
+
+# %% ../../nbs/compendium/20_claims.ipynb #bc02
+def benchmark_claims(
+    dataset: str, # id
+    root: Path | str | None = None, # project; found from the working folder if None
+) -> pd.DataFrame: # of `claims_table`, with the numbers of the ledger; empty if fewer than two seeds were run
+    "The ledger of one benchmark; `ValueError` if nothing was measured on it."
+    runs = read_benchmark(dataset, root)
+    if runs is None: raise ValueError(f"{dataset}: nothing was measured on it: `make benchmark DATA={dataset}`")
+    seeds = runs.dropna(subset="value").groupby(["region", "metric", "method"]).seed.nunique()
+    ran = {at: {m for *_, m in n.index[n > 1]} for at, n in seeds.groupby(level=["region", "metric"])}
+    def possible(c: Claim) -> bool:
+        "Whether both methods were run, with two seeds or more that have such an error."
+        if c.test != "lower_error" or c.rests_on != ("runs",) or c.arguments.get("datasets"): return False
+        known = ran.get((c.arguments.get("region", "all"), c.arguments.get("metric", "mae")), set())
+        return {c.arguments["mine"], c.arguments["base"]} <= known | ({"sota"} if set(SOTA) <= known else set())
+    judged = {n: c for n, c in enumerate(read_claims(), 1) if possible(c)}
+    return claims_table(list(judged.values()), root, dataset).assign(number=list(judged))
 
 # %% ../../nbs/compendium/20_claims.ipynb #c047
 CAPTION = (

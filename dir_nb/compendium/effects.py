@@ -75,12 +75,14 @@ def sensitivity_table(
     titles: Mapping[str, tuple[str, str]] | None = None, # data set -> title and units
 ) -> pd.DataFrame: # dataset, title, group, region, the two settings, mean, excess (%), half_width (%), tied
     "Errors over a grid of two settings, relative to the lowest; raises `ValueError` for another number of settings."
-    given = pd.DataFrame([json.loads(s) for s in study.setting], index=study.index)
+    study = study[study.metric == metric]
+    parsed = {s: json.loads(s) for s in study.setting.unique()}
+    given = pd.DataFrame([parsed[s] for s in study.setting], index=study.index)
     keys = [k for k in given if given[k].nunique() > 1]
     if len(keys) != 2: raise ValueError(f"the study varies {keys}: give a grid of two settings")
     short, rows = [k.split(".")[-1] for k in keys], []
     values = given[keys].rename(columns=dict(zip(keys, short)))
-    t = pd.concat([study, values], axis=1)[study.metric == metric]
+    t = pd.concat([study, values], axis=1)
     for (dataset, group, region), d in t.groupby(["dataset", "group", "region"], sort=False):
         title = (titles or {}).get(dataset, (dataset,))[0]
         about = {"dataset": dataset, "title": title, "group": group, "region": region}

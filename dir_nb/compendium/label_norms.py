@@ -108,10 +108,11 @@ def monotone_residual(
     norm: Sequence[float] | np.ndarray, # their norms
 ) -> float: # from 0 (monotone) to 1; NaN for fewer than three labels, or equal norms
     "Share of the norms' variance that the better of a rising and a falling monotone curve leaves."
-    from sklearn.isotonic import IsotonicRegression
+    from scipy.optimize import isotonic_regression
     v, n = np.asarray(value, float), np.asarray(norm, float)
     if len(v) < 3 or not n.var() > 0: return np.nan
-    off = [IsotonicRegression(increasing=up).fit_transform(v, n) - n for up in (True, False)]
+    n = n[np.argsort(v, kind="stable")]
+    off = [isotonic_regression(n, increasing=up).x - n for up in (True, False)]
     return float(min((d ** 2).mean() for d in off) / n.var())
 
 def disorder(

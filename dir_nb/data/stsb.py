@@ -36,7 +36,8 @@ def read_pairs(
     for k, split in enumerate(SPLITS):
         path = Path(folder) / FILES[split]
         if not path.is_file():
-            found.append(f"{FILES[split]} is missing from {folder}: take it from the public code's glue_data/STS-B")
+            found.append(f"{FILES[split]} is missing from {folder}: take the public code's glue_data/STS-B, "
+                         "then `dir-nb data add` its folder")
             continue
         with open(path, encoding="utf-8", newline="") as f:
             for i, row in enumerate(csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE), 1):

@@ -63,17 +63,18 @@ class TrainConfig:
     accelerator: str = "cpu"      # as Fabric names it: cpu | cuda | mps | auto
     devices: int = 1              # processes
     num_workers: int = 0          # loader processes; 0 = in this one
-    checkpoint_every: int = 1     # epochs between resumable checkpoints
+    checkpoint_seconds: float = 10. # between resumable checkpoints, at the ends of epochs; 0: every epoch
 
     def __post_init__(self):
         options = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "select": SELECT, "precision": PRECISIONS}
         for name, known in options.items():
             one_of(f"train.{name}", getattr(self, name), known)
-        for name in ("epochs", "batch_size", "eval_batch_size", "checkpoint_every", "devices"):
+        for name in ("epochs", "batch_size", "eval_batch_size", "devices"):
             number(f"train.{name}", getattr(self, name), low=1, whole=True)
         number("train.num_workers", self.num_workers, low=0, whole=True)
         number("train.lr", self.lr, above=0)
         number("train.weight_decay", self.weight_decay, low=0)
+        number("train.checkpoint_seconds", self.checkpoint_seconds, low=0)
         if self.clip_norm is not None: number("train.clip_norm", self.clip_norm, above=0)
         if self.pixels_per_image is not None: number("train.pixels_per_image", self.pixels_per_image, low=1, whole=True)
 

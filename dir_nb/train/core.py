@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['LEAST_SPREAD', 'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'make_fabric',
            'Trainer', 'shared_loss', 'train_epoch', 'validate', 'plain_split', 'plain_training', 'best_path',
-           'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts', 'fit', 'trace_arrays',
-           'history_csv']
+           'checkpoint_due', 'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts', 'fit',
+           'trace_arrays', 'history_csv']
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c003
-import copy, csv, io, math, os, warnings
+import copy, csv, io, math, os, time, warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ class Trainer:
             raise ValueError(f"{misfit}: give more epochs, or smaller shares")
         self.begin(self.phases[0])
         self.state, self.best, self.draws = FitState(), None, None
+        self.stored_best = -1 # the epoch of the best state in the folder
         if method.wants_draws:
             self.draws = BalancedDraws(view.train, view.grid, config.batch_size, config.pixels_per_image, self.fabric)
 
@@ -251,7 +252,6 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
     if score < run.state.best or run.state.best_epoch < 0:
         run.state.best, run.state.best_epoch = score, epoch
         run.best = {k: copy.deepcopy(v.state_dict()) for k, v in (("model", run.model), ("method", run.method))}
-        if run.folder: save_atomic(run.fabric, best_path(run), run.best | {"key": run.key})
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c018
 def plain_split(
@@ -274,12 +274,20 @@ def best_path(run: Trainer) -> Path:
     "Where the state chosen so far is kept."
     return run.folder / f"best-{run.state.best_epoch}.ckpt"
 
+def checkpoint_due(run: Trainer, since: float) -> bool: # `since`: a time of `time.monotonic`
+    "Whether enough time has passed, by the clock of the first process."
+    due = time.monotonic() - since >= run.config.checkpoint_seconds
+    return run.fabric.broadcast(due) if run.fabric.world_size > 1 else due
+
 def save_run(run: Trainer) -> None:
-    "Write the resumable state; then drop best states that nothing refers to any more."
+    "Write the best state if it is new, and the resumable state; then drop what nothing refers to any more."
     if run.folder is None: return
+    if run.stored_best != run.state.best_epoch:
+        save_atomic(run.fabric, best_path(run), run.best | {"key": run.key})
+        run.stored_best = run.state.best_epoch
     state = {name: getattr(run, name).state_dict() for name in ("model", "method", "optimizer", "scheduler")}
     scaler = run.fabric.strategy.precision.state_dict()
-    state |= {"precision": scaler, "state": asdict(run.state), "key": run.key}
+    state |= {"precision": scaler, "state": dict(vars(run.state)), "key": run.key}
     save_atomic(run.fabric, run.folder / "last.ckpt", state)
     if run.fabric.global_rank == 0:
         for old in set(run.folder.glob("best-*.ckpt")) - {best_path(run)}: old.unlink()
@@ -295,6 +303,7 @@ def resume_run(run: Trainer) -> bool:
     for name in ("model", "method", "optimizer", "scheduler"): getattr(run, name).load_state_dict(saved[name])
     run.fabric.strategy.precision.load_state_dict(saved["precision"])
     run.best = {k: v for k, v in load_checkpoint(best_path(run)).items() if k != "key"}
+    run.stored_best = run.state.best_epoch
     return True
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #dt01
@@ -339,6 +348,7 @@ def fit(
     last, rank = min(total, stop_after or total), run.fabric.global_rank
     quiet = not progress or rank > 0 or None
     bar = tqdm(total=total, initial=run.state.epoch, desc=f"seed {run.seed}", unit="epoch", disable=quiet, leave=False)
+    saved = time.monotonic()
     for epoch in range(run.state.epoch, last):
         seed_epoch(run.seed, epoch, rank)
         phase, first = phase_of(run.phases, epoch)
@@ -351,7 +361,9 @@ def fit(
         validate(run, epoch, train_epoch(run, loader, epoch), lr)
         run.scheduler.step()
         run.state.epoch = epoch + 1
-        if run.state.epoch % run.config.checkpoint_every == 0 or run.state.epoch == last: save_run(run)
+        if checkpoint_due(run, saved) or run.state.epoch == last:
+            save_run(run)
+            saved = time.monotonic()
         shown = f"val_all_{run.config.select}"
         bar.update(); bar.set_postfix({f"val {run.config.select}": f"{run.state.history[-1][shown]:.3f}"})
     bar.close()
