@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab bench benchmark studies search env data export contents
+.PHONY: repro test lab bench benchmark gpu studies search env data export contents
 .DEFAULT_GOAL := repro
 
 # uv installs in a third of pip's time. It does not read pip's settings (a mirror, say): where it fails, pip goes on.
@@ -39,9 +39,11 @@ bench: env  ## step times on this machine (results/bench), and their figure
 	dir-nb notebook nbs/experiments/bench.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
 
-benchmark: env  ## one of the papers' benchmarks at its size, DATA=agedb_dir say (days on a GPU), and its table
-	dir-nb notebook nbs/experiments/benchmark.ipynb dataset=$(DATA)
-	dir-nb notebook nbs/reports/table_benchmark.ipynb dataset=$(DATA)
+benchmark: env  ## one of the papers' benchmarks at its size, DATA=agedb_dir say (days on a GPU), and its table; FIGURES=1: those too
+	dir-nb benchmark $(DATA) $(if $(FIGURES),--figures)
+
+gpu: env  ## ten minutes of a GPU: steps of every method at the papers' size, throughput, their recipe on faces96_dir (results/gpu)
+	dir-nb notebook nbs/experiments/gpu.ipynb
 
 studies: env data  ## the studies (an hour and more on two cores); then `make repro` draws them
 	dvc repro prepare

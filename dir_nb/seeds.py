@@ -46,14 +46,17 @@ def in_parallel(
     workers: int | None = None, # processes; None = `default_workers`
     label: str = "", # of the bar
     progress: bool = True, # a bar with an estimate of the time left
+    minutes: float | None = None, # no call begins later; None: all are made
 ) -> Iterator[tuple[int, Any]]: # position of the item and what the call gave, as they come
     "Many calls side by side, begun in the order of the items."
-    workers = workers or default_workers(len(items))
-    jobs = (joblib.delayed(_numbered)(call, i, item) for i, item in enumerate(items))
+    workers, begun = workers or default_workers(len(items)), time.monotonic()
+    on_time = lambda: minutes is None or time.monotonic() - begun < 60 * minutes
+    jobs = (joblib.delayed(_numbered)(call, i, item) for i, item in enumerate(items) if on_time())
     backend = joblib_backend(workers)
     # clusters' backends give all results at the end
     given = "generator_unordered" if backend in ("loky", "sequential") else "list"
-    found = joblib.Parallel(workers, backend=backend, return_as=given, pre_dispatch="all")(jobs)
+    found = joblib.Parallel(workers, backend=backend, return_as=given,
+                            pre_dispatch="all" if minutes is None else "n_jobs")(jobs)
     yield from tqdm(found, total=len(items), desc=label, unit="run", disable=None if progress else True)
 
 def _numbered(call: Callable, i: int, item: tuple) -> tuple[int, Any]: return i, call(*item)
@@ -102,7 +105,8 @@ def run_methods(
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `default_workers`
     progress: bool = True,
-) -> dict[str, dict]: # method -> of `summarise`
+    minutes: float | None = None, # no run begins later, and seeds go one after the other; None: all are run
+) -> dict[str, dict]: # method -> of `summarise`; those of which all seeds are finished
     "Train and evaluate the methods' seeds not kept; writes `runs/<dataset>/`, `metrics/<dataset>/<method>.json`."
     from dir_nb.run import run_config
     root = Path(root or project_root())
@@ -113,13 +117,15 @@ def run_methods(
     lacking = [(m, s) for m in methods for s in conf["train"]["seeds"] if not is_kept(runs / m / f"s{s}", conf, root)]
     def longest_first(run): # never timed first, then the longest
         known = took.get(f"{dataset} {run[0]}")
-        return known is not None, -(known or parts[run[0]]), run[1]
+        order = known is not None, -(known or parts[run[0]]), run[1]
+        return order if minutes is None else (run[1], *order)
     lacking.sort(key=longest_first)
     jobs = [(dataset, m, s, root, progress and len(lacking) == 1) for m, s in lacking]
-    for i, seconds in in_parallel(_train_run, jobs, workers, dataset, progress):
+    for i, seconds in in_parallel(_train_run, jobs, workers, dataset, progress, minutes):
         took[f"{dataset} {lacking[i][0]}"] = round(seconds, 1)
     if lacking: write_json(clock, took)
-    found = {m: summarise([runs / m / f"s{s}" for s in conf["train"]["seeds"]]) for m in methods}
+    folders = {m: [runs / m / f"s{s}" for s in conf["train"]["seeds"]] for m in methods}
+    found = {m: summarise(f) for m, f in folders.items() if all(is_kept(run, conf, root) for run in f)}
     for m, summary in found.items(): write_json(root / "metrics" / dataset / f"{m}.json", summary)
     return found
 

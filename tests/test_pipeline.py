@@ -262,7 +262,7 @@ def test_what_reruns(tmp_path):
 @pytest.mark.slow
 def test_killed_run_resumes_to_the_bit(tmp_path):
     """SIGKILL in mid-training; the second call goes on and ends with the same files as a run that was left alone."""
-    whole, killed = (copy_project(tmp_path / n, ["abalone_dir"], ["irda"], [0], epochs=30) for n in ("whole", "killed"))
+    whole, killed = (copy_project(tmp_path / n, ["abalone_dir"], ["irda"], [0], epochs=12) for n in ("whole", "killed"))
     train = [Path(sys.executable).parent / "dir-nb", "train", "abalone_dir", "irda", "--workers", "1"]
     for root in (whole, killed):
         change(root / "conf/datasets/abalone_dir.yaml", lambda entry: entry["train"].update(checkpoint_seconds=0))

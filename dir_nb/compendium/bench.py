@@ -12,6 +12,7 @@ __all__ = ['CLUSTERED', 'VANILLA', 'AGEDB_TRAIN', 'SCALES', 'RandomData', 'rando
 import copy, math, os, platform, time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -114,8 +115,10 @@ class TimedStep:
         optimizer: torch.optim.Optimizer, # of its weights
         method: Method,
         batch: Batch, # on the model's device
+        bf16: bool = False, # the encoder's products in half the precision
     ):
         self.model, self.method, self.batch, self.epoch = model, method.to(batch.x.device), batch, 0
+        self.half = partial(torch.autocast, batch.x.device.type, torch.bfloat16, enabled=bf16)
         self.both, groups = StepModule(model, method).train(), [g | {"lr": 0.} for g in method.param_groups()]
         self.optimizers = [optimizer, *([torch.optim.SGD(groups, lr=0., momentum=.9)] if groups else [])]
         prime = self.outside_encoder()
@@ -127,9 +130,10 @@ class TimedStep:
         weight = self.method.weigh(self.batch.bins, self.epoch)
         # a method that looks ahead gets the batch itself: of the size of a balanced one, and no data to load
         for prepare in self.method.each("before_step"):
-            prepare(self.model, self.batch, self.epoch, 1e-3, lambda: self.batch, weight)
+            with self.half(): prepare(self.model, self.batch, self.epoch, 1e-3, lambda: self.batch, weight)
         for o in self.optimizers: o.zero_grad(set_to_none=True)
-        self.both(self.batch, self.epoch).backward()
+        with self.half(): loss = self.both(self.batch, self.epoch)
+        loss.backward()
         for o in self.optimizers: o.step()
 
     def outside_encoder(self) -> Callable[[], None]:
@@ -155,6 +159,7 @@ class Setting:
     clusters: int = 1 # K, of the methods that cluster
     repeats: int = 5 # of whole steps; what is outside of the encoder is repeated ten times as often
     only: tuple[str, ...] = () # methods; none named: all
+    bf16: bool = False # the encoder's products in half the precision
 
 CLUSTERED = ("dir_nb.losses.remse.ReMSELoss", "dir_nb.losses.irda.IRDALoss") # losses that can have clusters
 
@@ -210,7 +215,7 @@ class Workbench:
     def step(self, entry: Mapping[str, Any]) -> TimedStep: # a method's entry
         "A step of a method."
         method = build_method(dict(entry), self.view, self.model.feat_dim)
-        return TimedStep(self.model, self.optimizer, method, self.batch)
+        return TimedStep(self.model, self.optimizer, method, self.batch, self.setting.bf16)
 
     def compare(self, name: str, entry: Mapping[str, Any]) -> dict: # a row of steps.csv
         "Time a method against vanilla."
@@ -218,7 +223,7 @@ class Workbench:
         base, own = alternate(self.vanilla, step, s.repeats, int(self.device.type == "cuda"), self.device)
         few, more = alternate(self.vanilla.outside_encoder(), step.outside_encoder(), 10 * s.repeats, 5, self.device)
         row = {"arch": s.arch, "size": s.size, "batch": s.batch, "dim": self.model.feat_dim, "bins": s.bins,
-               "clusters": s.clusters, "method": name, "repeats": s.repeats}
+               "clusters": s.clusters, "bf16": s.bf16, "method": name, "repeats": s.repeats}
         for key, times in (("vanilla", base), ("step", own), ("ratio", own / base), ("outside", more)):
             row |= quartiles(times, key)
         # what looks ahead runs the encoder once more: for it the whole step counts
@@ -256,7 +261,7 @@ def epoch_shares(
     "What statistics add to a vanilla epoch over AgeDB-DIR's training split, against a second forward pass over it."
     s, dim = bench.setting, bench.model.feat_dim
     def encode() -> None:
-        with torch.no_grad(): bench.model.encode(bench.batch.x)
+        with torch.no_grad(), bench.vanilla.half(): bench.model.encode(bench.batch.x)
     both = alternate(bench.vanilla, encode, repeats, device=bench.device)
     step, forward = (np.median(t) * AGEDB_TRAIN / s.batch for t in both)
     rows = [{"what": "second forward pass", "update": forward, "end": 0.}]
@@ -385,7 +390,11 @@ _FULL: dict[str, Any] = {
     "sweeps": {"n": [64, 128, 256, 1024, 4096, 16384], "dim": [64, 128, 256, 512, 1024, 2048],
                "n_bins": [12, 25, 50, 100, 200, 400], "clusters": [1, 2, 4, 8, 16, 64]},
 }
-SCALES = {"tiny": _TINY, "small": _SMALL, "full": _FULL}
+_GPU: dict[str, Any] = _FULL | { # two minutes of a large card
+    "settings": [Setting("resnet50", 224, 256, repeats=5, bf16=True)], "seconds": .05,
+    "sweeps": {k: v[::2] for k, v in _FULL["sweeps"].items()},
+}
+SCALES = {"tiny": _TINY, "small": _SMALL, "full": _FULL, "gpu": _GPU}
 
 def bench_entries(
     methods: Mapping[str, Mapping[str, Any]], # of `load_conf`
@@ -415,7 +424,7 @@ def environment(
 # %% ../../nbs/compendium/07_bench.ipynb #c031
 def run_bench(
     methods: Mapping[str, Mapping[str, Any]], # of `load_conf`
-    scale: str = "small", # tiny | small | full
+    scale: str = "small", # tiny | small | full | gpu
     device: str = "cpu",
     named: Iterable[str] = (), # methods; none named: all
     say: Callable[[str], Any] = print, # progress

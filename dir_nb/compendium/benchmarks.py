@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'printed', 'benchmark_metrics', 'benchmark_methods', 'run_benchmark', 'read_benchmark', 'gains',
-           'benchmark_summary', 'benchmark_cells']
+           'benchmark_summary', 'benchmark_cells', 'BenchmarkFigure', 'benchmark_figures']
 
 # %% ../../nbs/compendium/18_benchmarks.ipynb #c002
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from .collect import REGIONS, dataset_entry, planned, read_csv, read_metrics, summarise_runs, write_tables
 from .tables import HIGHER_IS_BETTER, IMPLICIT, PAPER_TABLES, paper_numbers, table_cells
-from ..conf import load_conf
+from ..conf import load_conf, read_yaml
 from ..paths import project_root
 
 # %% ../../nbs/compendium/18_benchmarks.ipynb #c005
@@ -49,17 +51,19 @@ def run_benchmark(
     methods: Sequence[str] = (), # ids; none: `benchmark_methods`
     root: Path | str | None = None, # project; found from the working folder if None
     workers: int = 1, # runs side by side; a net of the papers' size fills a card
-) -> pd.DataFrame: # dataset, method, seed, region, metric, value, n
+    minutes: float | None = None, # no run begins later; None: all are run
+) -> pd.DataFrame: # dataset, method, seed, region, metric, value, n; empty, and not written, if nothing was finished
     "Train what is new of a benchmark and write `results/benchmarks/<dataset>.csv`; `ValueError` for unknown ids."
-    from dir_nb.seeds import run_methods
+    from dir_nb.seeds import is_kept, run_methods
     root = Path(root or project_root())
     methods = list(methods) or benchmark_methods(dataset, root)
     plan = planned(root, dataset, methods)
-    run_methods(dataset, plan["methods"], root, workers)
-    rows = [r for m in plan["methods"] for s in plan["seeds"]
-            for r in read_metrics(root / "runs" / dataset / m / f"s{s}", {"dataset": dataset, "method": m, "seed": s})]
-    table = pd.DataFrame(rows)
-    write_tables(root / "results" / "benchmarks", **{dataset: table})
+    run_methods(dataset, plan["methods"], root, workers, minutes=minutes)
+    at = {(m, s): root / "runs" / dataset / m / f"s{s}" for m in plan["methods"] for s in plan["seeds"]}
+    conf = load_conf(root)
+    table = pd.DataFrame([r for (m, s), folder in at.items() if is_kept(folder, conf, root)
+                          for r in read_metrics(folder, {"dataset": dataset, "method": m, "seed": s})])
+    if len(table): write_tables(root / "results" / "benchmarks", **{dataset: table})
     return table
 
 def read_benchmark(
@@ -123,3 +127,25 @@ def benchmark_cells(
     body, below = make([m for m in order if m not in _GAINS]), make(list(_GAINS))
     digits = body.drop_duplicates("metric").set_index("metric").decimals
     return pd.concat([body, below.assign(mark="", decimals=below.metric.map(digits))], ignore_index=True)
+
+# %% ../../nbs/compendium/18_benchmarks.ipynb #bf02
+@dataclass(frozen=True)
+class BenchmarkFigure:
+    "A figure of a paper on its own data: a row of nbs/reports/benchmarks.yaml."
+    notebook: str # of nbs/reports
+    parameters: dict # of the notebook
+    study: str # id of the study that it shows; empty: the benchmark's own runs
+    paper: str # what it stands for
+
+def benchmark_figures(
+    dataset: str, # id
+    root: Path | str | None = None, # project; found from the working folder if None
+) -> list[BenchmarkFigure]: # none for a data set without any
+    "What the papers show on a data set."
+    rows = read_yaml(Path(root or project_root()) / "nbs/reports/benchmarks.yaml").get(dataset, [])
+    def figure(row: dict) -> BenchmarkFigure:
+        study = f"{row['study']}@{dataset}" if "study" in row else ""
+        given = dict(pair.split("=", 1) for pair in row["with"].split())
+        if study: given["study"] = study
+        return BenchmarkFigure(row["notebook"], {k: yaml.safe_load(v) for k, v in given.items()}, study, row["paper"])
+    return [figure(r) for r in rows]

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'NORM_STEPS', 'NORM_MEASURES', 'KINDS', 'study_variants',
-           'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules', 'run_both_rules', 'phase_steps',
-           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings', 'same_data',
-           'unchanged_runs', 'study_differences', 'write_study', 'read_study']
+           'study_entry', 'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules', 'run_both_rules',
+           'phase_steps', 'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings',
+           'same_data', 'unchanged_runs', 'study_differences', 'write_study', 'read_study']
 
 # %% ../../nbs/compendium/04_study.ipynb #c003
 import copy, json
@@ -54,16 +54,28 @@ def study_variants(
             raise ValueError(f"variant {key!r} varies nothing: give it, or the study, a method")
     return out
 
+def study_entry(
+    study: str, # id; with @ and a data set's behind it, the study on that one: strategies@agedb_dir
+    root: Path | str | None = None, # the project
+) -> dict: # of conf/studies; kind, data sets and seeds filled in
+    "A study's settings; raises `ValueError` for an unknown id."
+    conf, (name, _, where) = load_conf(root), study.partition("@")
+    if name not in (known := conf["studies"]):
+        raise ValueError(f"there is no conf/studies/{name}.yaml{suggest(name, known)}")
+    if where and where not in (known := conf["datasets"]):
+        raise ValueError(f"there is no conf/datasets/{where}.yaml{suggest(where, known)}")
+    own = conf["studies"][name]
+    filled = {"datasets": [where] if where else own.get("datasets") or conf["grid"]["datasets"],
+              "seeds": own.get("seeds") or conf["train"]["seeds"]}
+    return {"kind": "errors"} | own | filled
+
 def study_plan(
     study: str, # id
     root: Path | str | None = None, # the project
 ) -> tuple[dict[str, dict], list[str], list[int]]: # variants, data sets, seeds
     "What a study trains; raises `ValueError` for an unknown id."
-    conf = load_conf(root)
-    if study not in (known := conf["studies"]):
-        raise ValueError(f"there is no conf/studies/{study}.yaml{suggest(study, known)}")
-    return (study_variants(known[study]), known[study].get("datasets") or conf["grid"]["datasets"],
-            known[study].get("seeds") or conf["train"]["seeds"])
+    entry = study_entry(study, root)
+    return study_variants(entry), entry["datasets"], entry["seeds"]
 
 # %% ../../nbs/compendium/04_study.ipynb #c010
 def lacking_data(
@@ -176,7 +188,7 @@ def run_study(
                          "`dir-nb data add NAME FOLDER --link`")
     conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     keys = [(v, d, s) for v in variants for d in datasets for s in seeds]
-    kind = conf["studies"][study].get("kind", "errors")
+    kind = study_entry(study, root)["kind"]
     if kind not in KINDS:
         raise ValueError(f"study {study!r} is of kind {kind!r}: choose one of {', '.join(KINDS)}")
     run, regions, names = KINDS[kind]
@@ -236,10 +248,11 @@ def study_settings(
     entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
     def of(d: str) -> dict: # what the data set decides
         recipes = {v: recipe_for(e["parts"], conf["datasets"][d].get("recipe")) for v, e in entries.items()}
-        return {k: conf["datasets"][d].get(k, {}) for k in ("model", "train")} | {
+        own = ("model", "train", *(["methods"] if "methods" in conf["datasets"][d] else []))
+        return {k: conf["datasets"][d].get(k, {}) for k in own} | {
             "data": data_digest(root / "prepared" / d), "recipes": {v: r for v, r in recipes.items() if r}}
     data = {d: of(d) for d in datasets}
-    return {"numerics": NUMERICS, "kind": conf["studies"][study].get("kind", "errors"), "seeds": seeds,
+    return {"numerics": NUMERICS, "kind": study_entry(study, root)["kind"], "seeds": seeds,
             "variants": entries, "datasets": data}
 
 # %% ../../nbs/compendium/04_study.ipynb #sd01

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SPLITS', 'DataProblems', 'first_few', 'verify_sums', 'balanced_split', 'keep_per_bin', 'join_groups', 'content_keys',
            'crossing', 'decode_maps', 'target_problems', 'split_problems', 'input_problems', 'leak_problems',
-           'check_samples', 'augment', 'stretches', 'Moves', 'ArrayDataset', 'input_spec', 'fit_inputs', 'shot_regions',
-           'map_moments', 'SeedView', 'Prepared', 'open_prepared', 'published_counts', 'describe', 'write_prepared',
-           'meta_from', 'seed_splits']
+           'check_samples', 'Drawn', 'augment', 'Pictures', 'stretches', 'Moves', 'ArrayDataset', 'input_spec',
+           'fit_inputs', 'shot_regions', 'map_moments', 'SeedView', 'Prepared', 'open_prepared', 'published_counts',
+           'describe', 'write_prepared', 'meta_from', 'seed_splits']
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c002
 import copy, csv, hashlib
@@ -282,24 +282,63 @@ def check_samples(
     return passed
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c029
+@dataclass(frozen=True)
+class Drawn:
+    "Flips and crops that were drawn for a batch, on the CPU; they can be applied anywhere."
+    flip: Tensor | None # (N,) bool
+    offset: Tensor | None # (2, N, 1) int64, of the crop in the padded image: down, right
+    crop: int # pixels of padding
+
+    @classmethod
+    def draw(cls, n: int, flip: bool = False, crop: int = 0) -> "Drawn":
+        "From torch's random state."
+        pick = torch.rand(n) < .5 if flip else None
+        return cls(pick, torch.randint(2 * crop + 1, (2, n, 1)) if crop else None, crop)
+
+    def to(self, device: torch.device | str) -> "Drawn":
+        "The same on a device."
+        move = lambda v: v if v is None else v.to(device, non_blocking=True)
+        return Drawn(move(self.flip), move(self.offset), self.crop)
+
+    def apply(self, x: Tensor, value: float) -> Tensor: # (N, C, H, W), what to pad with -> the same shape
+        "Flip and crop a batch where it is, without a loop over images."
+        n, _, h, w = x.shape
+        if self.flip is not None: x = torch.where(self.flip.view(n, 1, 1, 1), x.flip(-1), x)
+        if self.offset is None: return x
+        dy, dx = self.offset
+        to = lambda k: torch.arange(k, device=x.device)
+        i, rows, columns = to(n).view(n, 1, 1), (dy + to(h)).view(n, h, 1), (dx + to(w)).view(n, 1, w)
+        padded = torch.nn.functional.pad(x, (self.crop,) * 4, value=value)
+        return padded.permute(0, 2, 3, 1)[i, rows, columns].permute(0, 3, 1, 2)
+
 def augment(
     maps: Sequence[tuple[Tensor, float]], # [(N, C, H, W) tensor, value to pad with], all cropped and flipped alike
     flip: bool = False, # mirror left and right with probability 1/2
     crop: int = 0, # pixels of padding on each side before a random crop of the old size
 ) -> list[Tensor]:
-    "Random horizontal flips and padded crops of a batch, as AgeDB-DIR's public loader, without a loop over images."
-    out = [x for x, _ in maps]
-    n, _, h, w = out[0].shape
-    if flip:
-        pick = (torch.rand(n) < .5).view(n, 1, 1, 1)
-        out = [torch.where(pick, x.flip(-1), x) for x in out]
-    if crop:
-        dy, dx = torch.randint(2 * crop + 1, (2, n, 1))
-        i, y = torch.arange(n).view(n, 1, 1), (dy + torch.arange(h)).view(n, h, 1)
-        x = (dx + torch.arange(w)).view(n, 1, w)
-        padded = [torch.nn.functional.pad(m, (crop,) * 4, value=v) for m, (_, v) in zip(out, maps)]
-        out = [p.permute(0, 2, 3, 1)[i, y, x].permute(0, 3, 1, 2) for p in padded]
-    return out
+    "Random horizontal flips and padded crops of a batch, as AgeDB-DIR's public loader."
+    drawn = Drawn.draw(len(maps[0][0]), flip, crop)
+    return [drawn.apply(x, v) for x, v in maps]
+
+@dataclass(frozen=True)
+class Pictures:
+    "A batch of images as they are stored, a quarter of the bytes, with what was drawn; `finish` gives what a model takes."
+    x: Tensor # (N, C, H, W) uint8
+    drawn: Drawn
+
+    def __len__(self) -> int: return len(self.x)
+
+    def to(self, device: torch.device | str) -> "Pictures":
+        "The same on a device; from pinned memory without waiting."
+        return Pictures(self.x.to(device, non_blocking=True), self.drawn.to(device))
+
+    def pin_memory(self) -> "Pictures":
+        "The same in pinned memory, as loaders ask for it."
+        return Pictures(self.x.pin_memory(), self.drawn)
+
+    def finish(self) -> Tensor: # (N, C, H, W) float32, -1 to 1
+        "Moved and scaled, where the batch is."
+        return self.drawn.apply(self.x, 0).to(torch.float32).div_(127.5).sub_(1)
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c032
 def stretches(
@@ -337,7 +376,7 @@ class ArrayDataset(Dataset):
         self._inputs, self._targets, self._masks, self._stats, self._known = inputs, targets, masks, stats, known
         as_float = lambda t: torch.from_numpy(t[self.rows].astype(np.float32))
         self._target = None if modality == "dense" else as_float(np.asarray(targets))
-        self._mask_rows, self._step = mask_rows, step
+        self._mask_rows, self._step, self.finished = mask_rows, step, True
 
     def __len__(self) -> int: return len(self.rows)
 
@@ -345,6 +384,12 @@ class ArrayDataset(Dataset):
         "The same samples with nothing drawn: as they are stored."
         found = copy.copy(self)
         found.moves = Moves()
+        return found
+
+    def unfinished(self) -> "ArrayDataset":
+        "The same samples; images come as `Pictures`, to be moved and scaled on the device."
+        found = copy.copy(self)
+        found.finished = self.modality != "image"
         return found
 
     @property
@@ -368,9 +413,9 @@ class ArrayDataset(Dataset):
 
     def _tabular(self, x: Tensor) -> Tensor: return ((x - self._stats[0]) / self._stats[1]).float()
     def _text(self, x: Tensor) -> Tensor: return self._known[x.long()]
-    def _image(self, x: Tensor) -> Tensor:
-        if self.moves.flip or self.moves.crop: x, = augment([(x, 0)], self.moves.flip, self.moves.crop)
-        return x.to(torch.float32).div_(127.5).sub_(1)
+    def _image(self, x: Tensor) -> Tensor | Pictures:
+        found = Pictures(x, Drawn.draw(len(x), self.moves.flip, self.moves.crop))
+        return found.finish() if self.finished else found
 
     def _series(self, x: Tensor) -> Tensor:
         if self.moves.window: x = stretches(x, self.moves.window)
