@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+WORKERS = os.environ.get("DIR_NB_WORKERS", "1")  # few runs: processes of their own would take longer to start than to train
 PARTS = ["dir_nb", "nbs", "conf", "dvc.yaml", "data.dvc", ".dvcignore", "settings.ini"]
 
 
@@ -45,7 +46,7 @@ def change(path, edit):
 
 def run(root, *cmd, check=True, **env):
     """Run a command in the copy, with the copy's own package first on the path."""
-    env = os.environ | {"PYTHONPATH": str(root), "DIR_NB_ROOT": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"} | env
+    env = os.environ | {"PYTHONPATH": str(root), "DIR_NB_ROOT": str(root), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "DIR_NB_WORKERS": WORKERS} | env
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     done = subprocess.run(list(map(str, cmd)), cwd=root, env=env, capture_output=True, text=True)
     if check and done.returncode:

@@ -1,4 +1,4 @@
-"""Run by test_train_distributed.py: a method on toy data in as many processes as asked; prints what each has learned."""
+"""Run by test_train_distributed.py: methods on toy data in as many processes as asked; prints what each has learned."""
 import sys
 from types import SimpleNamespace
 
@@ -80,8 +80,7 @@ def run_predictions(run):
     return predict(run.model, run.method, run.loader(run.view.val, 16), run.fabric)
 
 
-def main(world, which):
-    torch.set_num_threads(1)
+def main(fabric, which):
     grid, train = BinGrid(0, 10, 1.0), Pixels() if which == "pixels" else Data(ODD, 0)
     if which == "nan":
         train.x[0] = float("nan")
@@ -89,23 +88,26 @@ def main(world, which):
     view = SimpleNamespace(grid=grid, train=train, val=train if which == "pixels" else Data(63, 1), counts=grid.counts(known),
                            target_mean=0.0, target_std=1.0, many_shot=100)
     view.regions = ShotRegions.by_count(view.counts, many=30, few=10)
-    fabric = Fabric(accelerator="cpu", devices=world, strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto")
-    fabric.launch()
     seed_epoch(0, -1)
     model = PixelModel() if which == "pixels" else MLP(n_features=3, widths=(8,))
     method = build_method({"parts": PARTS[which]}, view, 3 if which == "pixels" else 8)
     batch = 2 if which == "pixels" else 64
-    run = Trainer(model, method, view, TrainConfig(epochs=3, batch_size=batch // world, lr=0.01), fabric=fabric)
+    run = Trainer(model, method, view, TrainConfig(epochs=3, batch_size=batch // fabric.world_size, lr=0.01), fabric=fabric)
     try:
         fit(run, progress=False)
     except FloatingPointError:
-        print(f"RANK {fabric.global_rank} -1 -1 -1 -1 -1", flush=True)
+        print(f"RANK {which} {fabric.global_rank} -1 -1 -1 -1 -1", flush=True)
         return
     seen = sum(len(y) for _, y in run_predictions(run))
     loss, drawn = run.state.history[-1]["train_loss"], float(method.parts["draws"].drawn) if which == "draws" else 0
-    print(f"RANK {fabric.global_rank} {float(model.head.weight.detach().sum()):.6f} {run.state.history[-1]['val_all_mae']:.6f} {loss:.6f} {drawn:.4f} {seen}", flush=True)
+    print(f"RANK {which} {fabric.global_rank} {float(model.head.weight.detach().sum()):.6f} {run.state.history[-1]['val_all_mae']:.6f} {loss:.6f} {drawn:.4f} {seen}", flush=True)
 
 
 if __name__ == "__main__":
     sys.path.insert(0, __file__.rsplit("/", 1)[0])
-    main(int(sys.argv[1]), sys.argv[2])
+    torch.set_num_threads(1)
+    world = int(sys.argv[1])
+    fabric = Fabric(accelerator="cpu", devices=world, strategy=DDPStrategy(broadcast_buffers=False) if world > 1 else "auto")
+    fabric.launch()
+    for which in sys.argv[2:]:
+        main(fabric, which)
