@@ -118,15 +118,9 @@ def test_studies_are_what_their_settings_say():
         assert {k: (v.base, json.loads(v.setting)) for k, v in made.iterrows()} == {k: (v["method"], v["told"]) for k, v in study_variants(study).items()}, name
 
 
-WAITING = read_yaml(ROOT / "results/studies/waiting.yaml") or {}  # study -> why
-
-
 @pytest.mark.parametrize("study", CONF["studies"])
 def test_no_study_is_older_than_its_settings(study):
-    """Entries, seeds, numerics, and data where it is here; but for those that are said to wait."""
-    if study in WAITING:
-        assert study_differences(study, ROOT) != [], f"{study} has been made again: take it from results/studies/waiting.yaml"
-        pytest.skip(f"waits to be made again: {WAITING[study]}")
+    """Entries, seeds, numerics, and data where it is here."""
     assert study_differences(study, ROOT) == []
     if lacking := lacking_data(study, ROOT): pytest.skip(f"all but the data of {', '.join(lacking)}, which is not here, is as it was")
 
