@@ -139,6 +139,7 @@ def printed_errors(
         runs = read_benchmark(dataset, evidence.root)
         if runs is None or runs.seed.nunique() < 2: continue
         both = printed(dataset).merge(summarise_runs(runs), on=["method", "metric", "region"])
+        if both.empty: continue # no method of the table was run
         # the half-width is of the mean of n seeds; a run of its own scatters by sqrt(n + 1) times as much
         k = int(((both.value - both["mean"]).abs() <= both.half_width * np.sqrt(both.seeds + 1)).sum())
         found.append(f"{dataset.removesuffix('_dir')} {k} of {len(both)}")
