@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..checks import one_of
 from .core import SPLITS, DataProblems, crossing, first_few, write_prepared
-from .packed import PACK, PackWriter, Packed, scaled, to_jpeg
+from .packed import PACK, PackWriter, scaled, to_jpeg
 from ..paths import atomic_path, read_json, safe_join, write_json
 
 # %% ../../nbs/lib/data/45_data.files.ipynb #c005
@@ -99,6 +99,7 @@ def store_files(
             bar.update(len(rows))
     return np.array(keys), bad
 
+# %% ../../nbs/lib/data/45_data.files.ipynb #jp04
 STORES = {"arrays": "inputs.npy", "jpeg": PACK} # input.store -> the file
 
 def store_images(
