@@ -23,6 +23,7 @@ MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
     "text": ("text", "dir_nb.models.text", "TextRegressor"),
     "pair": ("text", "dir_nb.models.pairs", "PairRegressor"),
     "resnet": ("image", "dir_nb.models.resnet", "ResNet"),
+    "convnet": ("image", "dir_nb.models.convnet", "ConvNet"),
     "depth": ("dense", "dir_nb.models.depth", "DepthNet"),
     "fusion": ("dense", "dir_nb.models.fusion", "FusionDepthNet"),
     "resnet1d": ("series", "dir_nb.models.series", "ResNet1d"),
