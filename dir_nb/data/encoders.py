@@ -75,7 +75,7 @@ def encode_images(
     bar = tqdm(total=len(images), initial=state["done"], desc="encoding", unit="image", file=sys.stderr)
     with bar:
         for start in range(state["done"], len(images), batch):
-            found = encoder(torch.from_numpy(np.ascontiguousarray(images[start:start + batch]))).cpu().numpy()
+            found = encoder(torch.from_numpy(np.array(images[start:start + batch]))).cpu().numpy()
             if out is None:
                 out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(images), found.shape[1]))
             out[start:start + batch] = found
