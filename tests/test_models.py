@@ -23,7 +23,7 @@ CONFIGS = [{"name": "mlp"}, {"name": "mlp", "widths": []}, {"name": "mlp", "widt
 
 
 def test_every_model_is_covered():
-    assert {c["name"] for c in CONFIGS} == set(MODELS)
+    assert {c["name"] for c in CONFIGS} == set(MODELS) - {"pretrained"} # an extra: nbs/lib/models/68_models.images
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
