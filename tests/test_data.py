@@ -37,6 +37,8 @@ CONFIGS = {
 CONFIGS["glucose_dir"] = dict(title="G", units="mg/dL", modality="series", bins=dict(low=40, high=400, width=10), shots=dict(many=30, few=10),
                               split=dict(seeds=2, block=2, gap=2, cap=8), input=dict(file="CGM.csv.gz", time="datetime", target="glucose",
                               channels=["glucose", "isig"], step=300, length=6, ahead=2, every=3, window=4, jitter=.1))
+CONFIGS["earth_dir"] = dict(title="E", units="m", modality="image", bins=dict(low=0, high=400, width=20), shots=dict(many=60, few=30),
+                            split=dict(seeds=2, block=5, gap=1, cap=8), input=dict(pixels=4, latitude=30))
 
 def sums(folder: Path) -> None:
     "Write SHA256SUMS for what is in a folder."
@@ -67,6 +69,13 @@ def made_up(name: str, folder: Path) -> None:
         at = pd.date_range("2010-03-24", periods=288 * 20, freq="5min")
         level = (150 + 90 * np.sin(np.arange(len(at)) / 40) + rng.normal(0, 4, len(at))).clip(40, 400).round()
         pd.DataFrame({"isig": level / 9, "datetime": at, "glucose": level}).drop(index=range(700, 720)).to_csv(folder / "CGM.csv.gz", index=False)
+    if name == "earth_dir":
+        from scipy.io import netcdf_file
+        Image.fromarray(rng.integers(0, 255, (360, 720, 3), dtype=np.uint8)).save(folder / "bmng.jpg")
+        with netcdf_file(folder / "etopo20.cdf", "w") as f:
+            f.createDimension("y", 540); f.createDimension("x", 1081)
+            f.createVariable("ETOPO20X1_1081", "d", ("x",))[:] = 20 + 1 / 6 + np.arange(1081) / 3
+            f.createVariable("ROSE", "f", ("y", "x"))[:] = rng.uniform(-50, 400, (540, 361))[:, np.arange(1081) // 3]
     if name in ("stsb_dir", "stsb_encoder_dir"):
         words = np.array("a man dog plays runs in the park two women".split())
         for f, n in (("train_new", 600), ("dev_new", 100), ("test_new", 100)):

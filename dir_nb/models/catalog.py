@@ -23,6 +23,8 @@ MODELS: dict[str, tuple[str, str, str]] = { # name -> (modality, module, class)
     "text": ("text", "dir_nb.models.text", "TextRegressor"),
     "pair": ("text", "dir_nb.models.pairs", "PairRegressor"),
     "resnet": ("image", "dir_nb.models.resnet", "ResNet"),
+    "convnet": ("image", "dir_nb.models.images", "ConvNet"),
+    "pretrained": ("image", "dir_nb.models.images", "Pretrained"),
     "depth": ("dense", "dir_nb.models.depth", "DepthNet"),
     "fusion": ("dense", "dir_nb.models.fusion", "FusionDepthNet"),
     "resnet1d": ("series", "dir_nb.models.series", "ResNet1d"),
