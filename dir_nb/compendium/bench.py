@@ -415,7 +415,7 @@ class MadeUp:
     "A made-up data set, a net and a batch size, for the cost of an epoch."
     store: str # table; arrays or jpeg: pictures
     size: int = 8 # columns; pixels of an edge
-    arch: str | None = None # of `dir_nb.models.resnet`, for pictures; None: nothing is trained
+    arch: str | None = None # of `dir_nb.models.resnet`, for pictures; None: they are loaded alone, as for a GPU
     batch: int = 128
     bins: int = 100 # B
 
@@ -477,14 +477,15 @@ def epoch_cost(
     "Measure the constants of the model."
     with tempfile.TemporaryDirectory(dir=folder) as tmp:
         view = setting.prepare(Path(tmp), n)
-        order = BatchOrder(n, setting.batch, True)
+        order, trains = BatchOrder(n, setting.batch, True), setting.store == "table" or setting.arch
+        data = view.train if trains else view.train.unfinished() # a device moves and scales them
         def read() -> None:
-            for _ in make_loader(view.train, order): pass
+            for _ in make_loader(data, order): pass
         read()
         load, held = processor_seconds(read) / n, (view.train.rows, view.train.targets, view.prepared.splits, order.positions())
         disk = sum(p.stat().st_size for p in view.prepared.folder.glob("*") if p.suffix in (".npy", ".pack")) / (n + 200)
         plain = own = end = 0.
-        if setting.store == "table" or setting.arch:
+        if trains:
             plain, _ = epoch_seconds(view, setting, VANILLA)
             own, end = epoch_seconds(view, setting, entry)
     return EpochCost(load, max(plain / n - load, 0.), max((own - end - plain) / n, 0.), end, disk, sum(a.nbytes for a in held) / n)
