@@ -146,7 +146,8 @@ class TrialBook:
             from optuna.storages import JournalStorage
             from optuna.storages.journal import JournalFileBackend
         except ImportError as e:
-            raise ValueError(f"the search keeps its trials in optuna's journal ({e}): `pip install dir-nb[search]`") from e
+            raise ValueError(
+                f"the search keeps its trials in optuna's journal ({e}): `pip install dir-nb[search]`") from e
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.settings, self.states = settings, optuna.trial.TrialState
