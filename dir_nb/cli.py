@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from .conf import flat_dataset, load_conf
+from .conf import flat_dataset, load_conf, read_yaml
 from .paths import project_root
 
 # %% ../nbs/lib/front/89_cli.ipynb #c005
@@ -213,8 +213,8 @@ def data_add(
     "Check a data set, put it under data/, record it in data.dvc and conf/."
     from dir_nb.data.catalog import dataset_loader
     from dir_nb.data.manifest import add_dataset
-    known = load_conf()["datasets"] if (project_root() / "conf").is_dir() else {}
-    settings = flat_dataset(yaml.safe_load(config.read_text(encoding="utf-8")) if config else known.get(name, {}))
+    own = config or project_root() / "conf/datasets" / f"{name}.yaml" # as it stands, since it is compared and kept
+    settings = flat_dataset(read_yaml(own)) if config or own.is_file() else {}
     loader = dataset_loader(name, settings) if "loader" in settings else None
     typer.echo(add_dataset(name, path, settings, project_root(), link=link, loader=loader))
 
