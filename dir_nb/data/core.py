@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..bins import BinGrid, ShotRegions
+from .packed import PACK, Packed, move_inputs, open_inputs
 from ..paths import project_root, read_json, write_json, write_text
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c005
@@ -634,10 +635,11 @@ class Prepared:
         self.mask_rows = self._load("mask_rows") if (self.folder / "mask_rows.npy").is_file() else None
         self.vectors = self._load("vectors") if (self.folder / "vectors.npy").is_file() else None
 
-    def _load(self, stem: str, mode: str | None = None) -> np.ndarray:
-        try: return np.load(self.folder / f"{stem}.npy", mmap_mode=mode, allow_pickle=False)
+    def _load(self, stem: str, mode: str | None = None) -> np.ndarray | Packed:
+        path = self.folder / (PACK if stem == "inputs" and (self.folder / PACK).is_file() else f"{stem}.npy")
+        try: return Packed(path) if path.name == PACK else np.load(path, mmap_mode=mode, allow_pickle=False)
         except (ValueError, OSError, EOFError) as e:
-            problem = f"{stem}.npy cannot be read ({e}): prepare the data set again"
+            problem = f"{path.name} cannot be read ({e}): prepare the data set again"
             raise DataProblems(self.folder.name, [problem]) from e
 
     @cached_property
@@ -679,7 +681,8 @@ def open_prepared(
     "Open `prepared/<name>`; raises `DataProblems` (a `ValueError`) if it is absent, incomplete or inconsistent."
     folder = Path(root or project_root()) / "prepared" / name
     again = f"prepare it: papermill nbs/experiments/prepare.ipynb - -p dataset {name}"
-    if lacking := [f for f in ("meta.json", "inputs.npy", "targets.npy", "splits.npy") if not (folder / f).is_file()]:
+    inputs = PACK if (folder / PACK).is_file() else "inputs.npy"
+    if lacking := [f for f in ("meta.json", inputs, "targets.npy", "splits.npy") if not (folder / f).is_file()]:
         raise DataProblems(name, [f"{folder} lacks {first_few(lacking)}: {again}"])
     meta = read_json(folder / "meta.json")
     if lacking := sorted(_NEEDS - set(meta)):
@@ -759,7 +762,7 @@ def write_prepared(
     meta: dict[str, Any], # name, title, units, modality, bins, shots, input, source; n and seeds are added
     targets: np.ndarray | Path, # (N,) or dense (N, H, W); a Path is moved
     splits: np.ndarray, # (S, N) uint8
-    inputs: np.ndarray | Path | None = None, # (N, ...); a Path is moved; None if `inputs.npy` is in `folder` already
+    inputs: np.ndarray | Path | None = None, # (N, ...); a Path, of an array or pack, is moved; None: `inputs.npy` is in `folder`
     masks: np.ndarray | None = None, # dense: (S or 1, M, H, W) uint8
     mask_rows: np.ndarray | None = None, # dense: (M,) rising, the samples that have a mask; None: all
     vocab: Sequence[str] | None = None, # text: tokens by id
@@ -772,14 +775,14 @@ def write_prepared(
     dense = meta["modality"] == "dense"
     here = inputs if isinstance(inputs, Path) else folder / "inputs.npy"
     if isinstance(inputs, np.ndarray): np.save(here, inputs, allow_pickle=False)
-    stored = np.load(here, mmap_mode="r", allow_pickle=False)
+    stored = open_inputs(here)
     grid = BinGrid.from_dict(meta["bins"])
     seen = np.load(targets, mmap_mode="r", allow_pickle=False) if isinstance(targets, Path) else targets
     step = meta.get("step", 0.0)
     passed = check_samples(meta["name"], seen, grid, splits, inputs=stored, dense=dense, step=step, **checks)
-    for path, file in ((inputs, "inputs.npy"), (targets, "targets.npy")):
-        if isinstance(path, Path): path.replace(folder / file) # what fails a check stays where it was
-    if not isinstance(targets, Path):
+    if isinstance(inputs, Path): move_inputs(inputs, folder) # what fails a check stays where it was
+    if isinstance(targets, Path): targets.replace(folder / "targets.npy")
+    else:
         kind = np.uint16 if dense and step else np.float32 if dense else np.float64
         np.save(folder / "targets.npy", np.asarray(targets, dtype=kind), allow_pickle=False)
     if mask_rows is not None: np.save(folder / "mask_rows.npy", np.asarray(mask_rows, np.int64), allow_pickle=False)
@@ -806,6 +809,8 @@ def meta_from(
     "The part of `meta.json` that the configuration gives; raises `DataProblems` for missing keys and a bad grid."
     if lacking := {"title", "units", "modality", "bins", "shots", "split"} - set(config):
         raise DataProblems(name, [f"its entry under datasets: lacks {key!r}: add it" for key in sorted(lacking)])
+    if "store" in (config.get("input") or {}) and config["modality"] != "image":
+        raise DataProblems(name, [f"input.store is for images, not {config['modality']}: leave it out"])
     try: bins = BinGrid.from_dict(config["bins"]).to_dict()
     except ValueError as e: raise DataProblems(name, [f"bins: {e}"]) from e
     return {"name": name, **{k: config[k] for k in ("title", "units", "modality", "shots", "split")}, "bins": bins,

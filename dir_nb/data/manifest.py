@@ -21,7 +21,7 @@ from ..conf import SHOWN, flat_dataset, read_yaml
 from .core import (DataProblems, content_keys, first_few, input_problems, join_groups, leak_problems,
                               meta_from, seed_splits, split_problems, target_problems, write_prepared)
 from .encoders import Encoder, encode_images
-from .files import file_problems, store_files, store_images
+from .files import STORES, file_problems, store_files, store_images
 from .series import decode_series, read_series
 from .vader import build_vocab, encode, tokenize
 from ..paths import atomic_path, project_root, safe_join, write_text
@@ -127,9 +127,10 @@ def unpacked(
 Read = tuple[np.ndarray, dict[str, Any], list[str]] # (N,) content keys; inputs and vocab for `write_prepared`; problems
 
 def _images(columns: dict, opts: dict, config: dict, base: Path, work: Path) -> Read:
-    "To a memory map of bytes."
-    keys, bad = store_images(base, columns["path"], work, opts.setdefault("size", 64))
-    return keys, {"inputs": work / "inputs.npy"}, file_problems(bad)
+    "To a memory map of bytes, or of JPEGs."
+    store = opts.get("store", "arrays")
+    keys, bad = store_images(base, columns["path"], work, opts.setdefault("size", 64), store)
+    return keys, {"inputs": work / STORES[store]}, file_problems(bad)
 
 def _series(columns: dict, opts: dict, config: dict, base: Path, work: Path) -> Read:
     "To a memory map; without a length, that of the first file."

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..bins import BinGrid
 from .core import DataProblems, balanced_split, first_few, keep_per_bin, meta_from, write_prepared
-from .files import store_images
+from .files import STORES, store_images
 from ..paths import atomic_path, project_root
 
 # %% ../../nbs/lib/data/48_data.skyfinder.ipynb #c005
@@ -86,7 +86,8 @@ def prepare_skyfinder(
         raise DataProblems(name, [f"no picture of the table is in images/<CamId>/: {config.get('get', 'unpack them')}"])
     table = near_eleven(weather[there])
     paths = ("images/" + table.camera + "/" + table.file).tolist()
-    keys, bad = store_images(raw, paths, work, meta["input"].setdefault("size", 224))
+    store = meta["input"].get("store", "arrays")
+    keys, bad = store_images(raw, paths, work, meta["input"].setdefault("size", 224), store)
     good = np.setdiff1d(np.arange(len(table)), sorted(bad))
     target, camera = table.temperature.to_numpy(), table.camera.to_numpy()
     bins, cap = BinGrid.from_dict(meta["bins"]).index(target).numpy(), meta["split"]["cap"]
@@ -97,7 +98,7 @@ def prepare_skyfinder(
     notes = [f"{len(weather) - there.sum():,} of {len(weather):,} rows with a temperature have no picture here",
              f"{len(bad)} picture(s) cannot be read and are not used: {first_few(bad.values(), 3)}"]
     with atomic_path(root / "prepared" / name) as folder:
-        report = write_prepared(folder, meta, target, splits, inputs=work / "inputs.npy", names=paths,
+        report = write_prepared(folder, meta, target, splits, inputs=work / STORES[store], names=paths,
                                 groups=camera if by == "camera" else None, notes=notes[:1 + bool(bad)])
     shutil.rmtree(work, ignore_errors=True)
     return report

@@ -48,15 +48,15 @@ class BatchOrder(Sampler):
         "The epoch whose order comes next."
         self.epoch = epoch
 
-    def positions(self) -> list[int]: # of all processes
-        "The epoch's samples in order."
+    def positions(self) -> Tensor: # (n,) int64, of all processes
+        "The epoch's samples in order; not a list, which takes five times the memory."
         if isinstance(self.samples, Sampler): # its draws too are those of (seed, epoch): the same in every process
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed + self.epoch)
-                return list(self.samples)
-        if not self.shuffle: return list(range(self.samples))
+                return torch.tensor(list(self.samples), dtype=torch.long)
+        if not self.shuffle: return torch.arange(self.samples)
         g = torch.Generator().manual_seed(self.seed + self.epoch)
-        return torch.randperm(self.samples, generator=g).tolist()
+        return torch.randperm(self.samples, generator=g)
 
     def __len__(self) -> int:
         "Batches."
@@ -73,7 +73,7 @@ class BatchOrder(Sampler):
         "Each batch of this process, and whether it is one; where nothing is left, the batch's first sample stands in."
         order, step = self.positions(), self.batch_size * self.world
         for start in range(0, len(order), step):
-            whole = order[start:start + step]
+            whole = order[start:start + step].tolist()
             own = whole[self.rank::self.world]
             yield own or whole[:1], bool(own)
 

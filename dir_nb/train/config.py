@@ -63,6 +63,7 @@ class TrainConfig:
     accelerator: str = "cpu"      # as Fabric names it: cpu | cuda | mps | auto
     devices: int = 1              # processes
     num_workers: int = 0          # loader processes; 0 = in this one
+    compile: bool = False         # torch.compile of the encoder, in training; float sums come in another order
     checkpoint_seconds: float = 10. # between resumable checkpoints, at the ends of epochs; 0: every epoch
 
     def __post_init__(self):
@@ -71,6 +72,7 @@ class TrainConfig:
             one_of(f"train.{name}", getattr(self, name), known)
         for name in ("epochs", "batch_size", "eval_batch_size", "devices"):
             number(f"train.{name}", getattr(self, name), low=1, whole=True)
+        if not isinstance(self.compile, bool): raise ValueError(f"train.compile={self.compile!r}: give true or false")
         number("train.num_workers", self.num_workers, low=0, whole=True)
         number("train.lr", self.lr, above=0)
         number("train.weight_decay", self.weight_decay, low=0)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEAST_SPREAD', 'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'make_fabric',
-           'Trainer', 'shared_loss', 'train_epoch', 'validate', 'plain_split', 'plain_training', 'best_path',
-           'checkpoint_due', 'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts',
+           'laid_out', 'Trainer', 'shared_loss', 'train_epoch', 'validate', 'plain_split', 'plain_training',
+           'best_path', 'checkpoint_due', 'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts',
            'refuse_lone_samples', 'fit', 'trace_arrays', 'history_csv']
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c003
@@ -36,14 +36,16 @@ from .method import Method
 # %% ../../nbs/lib/train/73_train.core.ipynb #c006
 class StepModule(nn.Module):
     "Model and method as one module: `forward` gives the loss of a batch; 0 for one without targets."
-    def __init__(self, model: nn.Module, method: Method):
+    def __init__(self, model: nn.Module, method: Method, compiled: bool = False):
         super().__init__()
         self.model, self.method = model, method
+        self.compiled = torch.compile(model.encode) if compiled else None
 
     def features(self, batch: Batch) -> list[Tensor]: # (P, D) for every view
         "What the encoder gives, of the pixels drawn where targets are dense."
-        if not batch.others: found = [self.model.encode(batch.x)]
-        else: found = self.model.encode(torch.cat([batch.x, *batch.others])).chunk(1 + len(batch.others))
+        encode = self.compiled or self.model.encode
+        if not batch.others: found = [encode(batch.x)]
+        else: found = encode(torch.cat([batch.x, *batch.others])).chunk(1 + len(batch.others))
         if batch.index is None: return list(found)
         return [f.reshape(-1, f.shape[-1])[batch.index] for f in found]
 
@@ -121,6 +123,13 @@ def make_fabric(
     return Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, strategy=strategy)
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c013
+def laid_out(
+    model: nn.Module,
+    device: torch.device, # where it is to run
+) -> nn.Module: # the same
+    "Convolutions' weights with channels last for a GPU, which what they give then follows; as they are elsewhere."
+    return model.to(memory_format=torch.channels_last) if device.type == "cuda" else model
+
 class Trainer:
     "One model, one method, one seed's split, and where their training stands; `fit` runs it."
     def __init__(self,
@@ -137,7 +146,7 @@ class Trainer:
         self.folder = Path(folder) if folder is not None else None
         self.fabric = fabric or make_fabric(config)
         if fabric is None: self.fabric.launch()
-        self.model, self.method = model, method
+        self.model, self.method = laid_out(model, self.fabric.device), method
         standardise_head(model, view.target_mean, view.target_std)
         method.measure_in(view.target_std)
         self.phases = [p for p in method.phases(config) if p.epochs]
@@ -158,7 +167,7 @@ class Trainer:
         groups = [{"params": [p for p in self.model.parameters() if p.requires_grad]}, *self.method.param_groups()]
         optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.scheduler = SCHEDULES[config.schedule](optimizer, config)
-        self.step = self.fabric.setup_module(StepModule(self.model, self.method)) # anew: it must know what is frozen
+        self.step = self.fabric.setup_module(StepModule(self.model, self.method, self.config.compile)) # anew: it must know what is frozen
         self.optimizer = self.fabric.setup_optimizers(optimizer)
 
     def border(self, phase: Phase) -> None:
