@@ -16,7 +16,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from .conf import flat_dataset, load_conf
+from .conf import flat_dataset, load_conf, read_yaml
 from .paths import project_root
 
 # %% ../nbs/lib/front/89_cli.ipynb #c005
@@ -51,11 +51,13 @@ def train(
     workers: Annotated[Optional[int], typer.Option(help="Seeds side by side")] = None,
 ):
     "Train and evaluate a method on a data set, prepared first if need be; resumes what was begun."
+    from lightning_fabric.utilities.rank_zero import rank_zero_only
     from dir_nb.data.catalog import ensure_prepared
     from dir_nb.paths import read_json
     from dir_nb.run import run_config
     run_config(load_conf(), dataset, method, seed or 0) # an unknown name is said before anything is done
-    if report := ensure_prepared(dataset): typer.echo(report)
+    say, show = rank_zero_only(typer.echo), rank_zero_only(_show) # of several processes the first one speaks
+    if report := ensure_prepared(dataset): say(report)
     if seed is None:
         from dir_nb.seeds import run_method
         found = run_method(dataset, method, workers=workers)
@@ -63,8 +65,8 @@ def train(
         from dir_nb.run import run_seed
         folder = run_seed(dataset, method, seed)
         found = read_json(folder / "metrics.json")
-        typer.echo(f"results in {folder.relative_to(project_root())}")
-    _show({r: found[r] for r in ("all", "many", "medium", "few")}, f"{method} on {dataset}, test")
+        say(f"results in {folder.relative_to(project_root())}")
+    show({r: found[r] for r in ("all", "many", "medium", "few")}, f"{method} on {dataset}, test")
 
 def _show(regions: dict, title: str) -> None:
     "Print metrics per region."
@@ -213,8 +215,8 @@ def data_add(
     "Check a data set, put it under data/, record it in data.dvc and conf/."
     from dir_nb.data.catalog import dataset_loader
     from dir_nb.data.manifest import add_dataset
-    known = load_conf()["datasets"] if (project_root() / "conf").is_dir() else {}
-    settings = flat_dataset(yaml.safe_load(config.read_text(encoding="utf-8")) if config else known.get(name, {}))
+    own = config or project_root() / "conf/datasets" / f"{name}.yaml" # as it stands, since it is compared and kept
+    settings = flat_dataset(read_yaml(own)) if config or own.is_file() else {}
     loader = dataset_loader(name, settings) if "loader" in settings else None
     typer.echo(add_dataset(name, path, settings, project_root(), link=link, loader=loader))
 

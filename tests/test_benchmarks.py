@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from test_data import contents
 
 from dir_nb.bins import BinGrid
-from dir_nb.conf import flat_dataset, load_conf
+from dir_nb.conf import flat_dataset, load_conf, read_yaml
 from dir_nb.data.catalog import check_dataset, prepare
 from dir_nb.data.core import DataProblems, open_prepared
 from dir_nb.methods import build_method
@@ -171,7 +172,7 @@ def test_added_from_the_download(raw, tmp_path, monkeypatch):
     for part in ("conf/datasets", "conf/methods"): (project / part).mkdir(parents=True)
     (project / f"conf/datasets/{name}.yaml").write_text((ROOT / f"conf/datasets/{name}.yaml").read_text())
     (project / "conf/grid.yaml").write_text("datasets: []\nmethods: []\nseeds: [0]\n")
-    own = flat_dataset(CONF[name])
+    own = flat_dataset(read_yaml(ROOT / f"conf/datasets/{name}.yaml"))
 
     def stopped(name, settings, root):
         raise KeyboardInterrupt
@@ -192,7 +193,6 @@ def test_reduced_run(raw, tmp_path):
     from dir_nb.compendium.benchmarks import BENCHMARKS, benchmark_cells, benchmark_metrics, read_benchmark, run_benchmark
     from dir_nb.compendium.claims import benchmark_claims
     from dir_nb.compendium.collect import method_titles
-    from dir_nb.conf import read_yaml
     folder, name, config = raw
     project, own = tmp_path / "project", read_yaml(ROOT / f"conf/datasets/{name}.yaml")
     shutil.copytree(ROOT / "conf", project / "conf")
@@ -214,6 +214,24 @@ def test_reduced_run(raw, tmp_path):
     assert len(judged) and judged.verdict.isin(["holds", "holds, smaller", "holds, larger", "does not hold", "undecided"]).all()
     gains = cells[(cells.method == "ours_vs_vanilla") & (cells.region == "all")]
     assert np.isfinite(gains["mean"]).all() and np.isfinite(gains.paper).all()
+
+
+AGES = yaml.safe_load("""
+all: {train.lr_factor: 1.0}
+lds: {weights.scheme: sqrt_inv, weights.window: [gaussian, 5, 2.0]}
+fds: {loss: {class: dir_nb.losses.pointwise.L1Loss}, fds.kernel_size: 5, fds.sigma: 2.0}
+lds_fds: {weights.scheme: sqrt_inv, weights.window: [gaussian, 5, 2.0]}
+focal_r: {loss.base: l1, loss.beta: 0.2, loss.unit: 1.0}
+bmc: {loss.decoder: null, loss.noise.unit: target, loss.noise.scale: 10.0}
+gai: {loss.decoder: null, loss.noise.unit: target, loss.noise.scale: 10.0, loss.n_components: 8}
+""")
+
+
+@pytest.mark.parametrize("name", ["agedb_dir", "imdb_wiki_dir", "tuab_dir", "skyfinder_dir", "faces96_dir"])
+def test_methods_as_on_ages(name):
+    """One block, named by the others: what a run sees is the block, whole."""
+    assert CONF[name]["methods"] == AGES
+    assert (read_yaml(ROOT / f"conf/datasets/{name}.yaml")["methods"] == "agedb_dir") == (name != "agedb_dir")
 
 
 def test_settings_of_the_papers():

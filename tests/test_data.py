@@ -351,7 +351,8 @@ def test_add_from_the_command_line(dvc_project, tmp_path):
     (dvc_project / "dvc.yaml").write_text("stages: {}\n")
     (dvc_project / "conf/datasets").mkdir()
     own = {k: v for k, v in config.items() if k not in ("title", "units")} | {"display": {"title": "Toy", "units": "kg"}, "model": {"name": "mlp"}}
-    (dvc_project / "conf/datasets/toy_dir.yaml").write_text(yaml.safe_dump(own))
+    (dvc_project / "conf/datasets/toy_dir.yaml").write_text(yaml.safe_dump(own | {"methods": "kin_dir"}))
+    (dvc_project / "conf/datasets/kin_dir.yaml").write_text(yaml.safe_dump(own | {"methods": {"all": {"train.lr_factor": 1.0}}}))
     done = add("other_dir")
     assert done.returncode == 1 and "other_dir" in done.stderr and "Traceback" not in done.stderr
     done = add("toy_dir")
@@ -359,6 +360,8 @@ def test_add_from_the_command_line(dvc_project, tmp_path):
     conf = load_conf(dvc_project)
     assert conf["grid"]["datasets"] == ["toy_dir"] and flat_dataset(conf["datasets"]["toy_dir"]).items() >= config.items()
     assert (dvc_project / "data/toy_dir/toy.csv").is_file()
+    assert conf["datasets"]["toy_dir"]["methods"] == {"all": {"train.lr_factor": 1.0}}
+    assert yaml.safe_load((dvc_project / "conf/datasets/toy_dir.yaml").read_text())["methods"] == "kin_dir"  # it goes on naming it
 
 def test_add_dataset_without_dvc_project(tmp_path):
     pytest.importorskip("dvc")

@@ -14,7 +14,8 @@ import nbformat
 import pytest
 from project import ROOT, change, copy_project, metrics, repro, run
 
-from dir_nb.compendium.pipeline import artefacts, notebook_parameters, stages, write_sources
+from dir_nb.compendium.benchmarks import BENCHMARKS
+from dir_nb.compendium.pipeline import artefacts, notebook_parameters, pipeline_files, stages, write_sources
 from dir_nb.compendium.study import lacking_data, read_study, study_differences, study_variants
 from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.provenance import import_closure
@@ -39,15 +40,28 @@ def test_stage_lists_its_code(stage):
 
 
 def test_dvc_reads_the_same_stages():
-    """`stages` fills in dvc.yaml as DVC does."""
-    listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True)
+    """`stages` fills in each dvc.yaml as DVC does."""
+    files = [file.relative_to(ROOT) for file in pipeline_files(ROOT)]
+    listed = subprocess.run([sys.executable, "-m", "dvc", "stage", "list", "--name-only", *files], cwd=ROOT, capture_output=True, text=True)
     assert sorted(listed.stdout.split()) == sorted(s.name for s in stages(ROOT)), listed.stderr
 
 
-def test_no_stage_of_dvc_lock_is_gone():
+@pytest.mark.parametrize("lock", ["dvc.lock", "benchmarks/dvc.lock"])
+def test_no_stage_of_dvc_lock_is_gone(lock):
     """DVC keeps the entry of a stage for ever, and reads and writes all of dvc.lock after every stage."""
-    gone = read_yaml(ROOT / "dvc.lock")["stages"].keys() - {s.name for s in stages(ROOT)}
-    assert not gone, f"take these entries out of dvc.lock: {sorted(gone)}"
+    at = "" if lock == "dvc.lock" else lock.replace(".lock", ".yaml:")
+    gone = {at + name for name in read_yaml(ROOT / lock)["stages"]} - {s.name for s in stages(ROOT)}
+    assert not gone, f"take these entries out of {lock}: {sorted(gone)}"
+
+
+def test_the_papers_benchmarks_are_not_in_the_default_run():
+    """`dvc repro` runs dvc.yaml and whatever makes what that reads, a folder's content included: nothing of another file."""
+    top, apart = [[s for s in stages(ROOT) if (":" in s.name) == other] for other in (False, True)]
+    made = {out for s in apart for out in s.outs}
+    assert {s.given["dataset"] for s in apart} == set(BENCHMARKS) and len(made) == 4 * len(BENCHMARKS)
+    read = {d for s in top for d in s.spec.get("deps", [])}
+    pulled = {d for d in read for out in made if f"{out}/".startswith(f"{d}/")}
+    assert not pulled, f"these hold what benchmarks/dvc.yaml makes: {sorted(pulled)}"
 
 
 def test_lock_is_complete():

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SPLITS', 'DataProblems', 'first_few', 'verify_sums', 'balanced_split', 'keep_per_bin', 'join_groups', 'content_keys',
            'crossing', 'decode_maps', 'target_problems', 'split_problems', 'input_problems', 'leak_problems',
-           'check_samples', 'Drawn', 'augment', 'Pictures', 'stretches', 'Moves', 'ArrayDataset', 'input_spec',
-           'fit_inputs', 'shot_regions', 'map_moments', 'SeedView', 'Prepared', 'open_prepared', 'published_counts',
-           'describe', 'write_prepared', 'meta_from', 'seed_splits']
+           'check_samples', 'turned', 'Drawn', 'Colours', 'Pictures', 'stretches', 'Moves', 'ArrayDataset',
+           'input_spec', 'fit_inputs', 'shot_regions', 'map_moments', 'SeedView', 'Prepared', 'open_prepared',
+           'published_counts', 'describe', 'write_prepared', 'meta_from', 'seed_splits']
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c002
 import copy, csv, hashlib
@@ -283,28 +283,47 @@ def check_samples(
     return passed
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c029
+def turned(
+    x: Tensor, # (N, C, H, W)
+    angle: Tensor, # (N,) radians, anticlockwise, on the same device
+    value: float, # what stands where a corner is empty
+    nearest: bool = False, # the nearest pixel, not a mean of four; for maps
+) -> Tensor: # the same shape, float32 if it is a mean
+    "Turn each image around its middle, all at once; the size stays."
+    n, _, h, w = x.shape
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    to_source = torch.stack([cos, -sin * h / w, zero, sin * w / h, cos, zero], 1).view(n, 2, 3) # sides are 2 long
+    grid = torch.nn.functional.affine_grid(to_source, [n, 1, h, w], align_corners=False)
+    mode, seen = "nearest" if nearest else "bilinear", torch.cat([x, torch.ones_like(x[:, :1])], 1).float()
+    found = torch.nn.functional.grid_sample(seen, grid, mode, padding_mode="zeros", align_corners=False)
+    found = torch.where(found[:, -1:] > 0, found[:, :-1], value)
+    return found.to(x.dtype) if nearest else found
+
 @dataclass(frozen=True)
 class Drawn:
-    "Flips and crops that were drawn for a batch, on the CPU; they can be applied anywhere."
+    "Flips, turns and crops that were drawn for a batch, on the CPU; they can be applied anywhere."
     flip: Tensor | None # (N,) bool
     offset: Tensor | None # (2, N, 1) int64, of the crop in the padded image: down, right
     crop: int # pixels of padding
+    angle: Tensor | None = None # (N,) radians, anticlockwise
 
     @classmethod
-    def draw(cls, n: int, flip: bool = False, crop: int = 0) -> "Drawn":
+    def draw(cls, n: int, flip: bool = False, crop: int = 0, rotate: float = 0.0) -> "Drawn":
         "From torch's random state."
         pick = torch.rand(n) < .5 if flip else None
-        return cls(pick, torch.randint(2 * crop + 1, (2, n, 1)) if crop else None, crop)
+        offset = torch.randint(2 * crop + 1, (2, n, 1)) if crop else None
+        return cls(pick, offset, crop, (2 * torch.rand(n) - 1).mul_(rotate).deg2rad_() if rotate else None)
 
     def to(self, device: torch.device | str) -> "Drawn":
         "The same on a device."
         move = lambda v: v if v is None else v.to(device, non_blocking=True)
-        return Drawn(move(self.flip), move(self.offset), self.crop)
+        return Drawn(move(self.flip), move(self.offset), self.crop, move(self.angle))
 
-    def apply(self, x: Tensor, value: float) -> Tensor: # (N, C, H, W), what to pad with -> the same shape
-        "Flip and crop a batch where it is, without a loop over images."
+    def apply(self, x: Tensor, value: float, nearest: bool = False) -> Tensor: # (N, C, H, W), pad with, as of `turned`
+        "Flip, turn and crop a batch where it is, without a loop over images; the same shape."
         n, _, h, w = x.shape
         if self.flip is not None: x = torch.where(self.flip.view(n, 1, 1, 1), x.flip(-1), x)
+        if self.angle is not None: x = turned(x, self.angle, value, nearest)
         if self.offset is None: return x
         dy, dx = self.offset
         to = lambda k: torch.arange(k, device=x.device)
@@ -312,34 +331,59 @@ class Drawn:
         padded = torch.nn.functional.pad(x, (self.crop,) * 4, value=value)
         return padded.permute(0, 2, 3, 1)[i, rows, columns].permute(0, 3, 1, 2)
 
-def augment(
-    maps: Sequence[tuple[Tensor, float]], # [(N, C, H, W) tensor, value to pad with], all cropped and flipped alike
-    flip: bool = False, # mirror left and right with probability 1/2
-    crop: int = 0, # pixels of padding on each side before a random crop of the old size
-) -> list[Tensor]:
-    "Random horizontal flips and padded crops of a batch, as AgeDB-DIR's public loader."
-    drawn = Drawn.draw(len(maps[0][0]), flip, crop)
-    return [drawn.apply(x, v) for x, v in maps]
+# %% ../../nbs/lib/data/40_data.core.ipynb #co02
+# Of the colours of ImageNet: deviations along the principal axes, and the axes by red, green, blue.
+_LIGHT = 0.2175, 0.0188, 0.0045
+_AXES = (-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203)
+
+@dataclass(frozen=True)
+class Colours:
+    "Changes of colour that were drawn for a batch, on the CPU. Source: Yang et al. (2021), nyu_transform."
+    light: Tensor | None # (N, 3, 1, 1), added to red, green, blue
+    factors: Tensor | None # (3, N, 1, 1, 1): brightness, contrast, saturation
+
+    @classmethod
+    def draw(cls, n: int, jitter: float = 0.0, lighting: float = 0.0) -> "Colours":
+        "From torch's random state: factors of 1 plus or minus up to `jitter`, and `lighting` deviations of light."
+        light = torch.randn(n, 3).mul_(lighting * torch.tensor(_LIGHT)) @ torch.tensor(_AXES).T if lighting else None
+        factors = 1 + (2 * torch.rand(3, n, 1, 1, 1) - 1) * jitter if jitter else None
+        return cls(light if light is None else light.view(n, 3, 1, 1), factors)
+
+    def to(self, device: torch.device | str) -> "Colours":
+        "The same on a device."
+        return Colours(*(v if v is None else v.to(device, non_blocking=True) for v in (self.light, self.factors)))
+
+    def apply(self, x: Tensor) -> Tensor: # (N, 3, H, W), 0 to 1 -> the same shape, not clipped
+        "Light, then saturation, contrast and brightness, without a loop over images."
+        if self.light is not None: x = x + self.light
+        if self.factors is None: return x
+        brightness, contrast, saturation = self.factors
+        grey = 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
+        return brightness * torch.lerp(grey.mean((2, 3), keepdim=True), torch.lerp(grey, x, saturation), contrast)
 
 @dataclass(frozen=True)
 class Pictures:
     "A batch of images as they are stored, a quarter of the bytes, with what was drawn; `finish` gives what a model takes."
     x: Tensor # (N, C, H, W) uint8
     drawn: Drawn
+    colours: Colours | None = None
 
     def __len__(self) -> int: return len(self.x)
 
     def to(self, device: torch.device | str) -> "Pictures":
         "The same on a device; from pinned memory without waiting."
-        return Pictures(self.x.to(device, non_blocking=True), self.drawn.to(device))
+        colours = self.colours if self.colours is None else self.colours.to(device)
+        return Pictures(self.x.to(device, non_blocking=True), self.drawn.to(device), colours)
 
     def pin_memory(self) -> "Pictures":
         "The same in pinned memory, as loaders ask for it."
-        return Pictures(self.x.pin_memory(), self.drawn)
+        return Pictures(self.x.pin_memory(), self.drawn, self.colours)
 
-    def finish(self) -> Tensor: # (N, C, H, W) float32, -1 to 1
-        "Moved and scaled, where the batch is."
-        return self.drawn.apply(self.x, 0).to(torch.float32).div_(127.5).sub_(1)
+    def finish(self) -> Tensor: # (N, C, H, W) float32, -1 to 1, and beyond where light was added
+        "Moved, coloured and scaled, where the batch is."
+        x = self.drawn.apply(self.x, 0).to(torch.float32)
+        if self.colours is not None: x = self.colours.apply(x / 255) * 255
+        return x.div_(127.5).sub_(1)
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c032
 def stretches(
@@ -356,8 +400,15 @@ class Moves:
     "What training draws anew for each batch; nothing by default."
     flip: bool = False # image, dense: random mirroring
     crop: int = 0 # image, dense: padding of the random crop, pixels
+    rotate: float = 0.0 # image, dense: widest random turn to either side, degrees
+    lighting: float = 0.0 # image, dense: added light, in standard deviations of the colours of ImageNet
     window: int = 0 # series: readings of the stretch that is drawn; 0: all
-    jitter: float = 0.0 # series: standard deviation of added noise, in those of the channels
+    jitter: float = 0.0 # series: deviation of added noise, in those of the channels; image, dense: see `Colours`
+
+    def pictures(self, x: Tensor) -> Pictures: # of (N, C, H, W) uint8
+        "Images with what was drawn for them."
+        drawn, coloured = Drawn.draw(len(x), self.flip, self.crop, self.rotate), self.jitter or self.lighting
+        return Pictures(x, drawn, Colours.draw(len(x), self.jitter, self.lighting) if coloured else None)
 
 class ArrayDataset(Dataset):
     "Some samples of a prepared data set, read in batches: `ds[[3, 5]] -> (x, target, mask or None)`."
@@ -390,7 +441,7 @@ class ArrayDataset(Dataset):
     def unfinished(self) -> "ArrayDataset":
         "The same samples; images come as `Pictures`, to be moved and scaled on the device."
         found = copy.copy(self)
-        found.finished = self.modality != "image"
+        found.finished = self.modality not in ("image", "dense")
         return found
 
     @property
@@ -415,7 +466,7 @@ class ArrayDataset(Dataset):
     def _tabular(self, x: Tensor) -> Tensor: return ((x - self._stats[0]) / self._stats[1]).float()
     def _text(self, x: Tensor) -> Tensor: return self._known[x.long()]
     def _image(self, x: Tensor) -> Tensor | Pictures:
-        found = Pictures(x, Drawn.draw(len(x), self.moves.flip, self.moves.crop))
+        found = self.moves.pictures(x)
         return found.finish() if self.finished else found
 
     def _series(self, x: Tensor) -> Tensor:
@@ -423,18 +474,17 @@ class ArrayDataset(Dataset):
         x = ((x - self._stats[0][:, None]) / self._stats[1][:, None]).float()
         return x + self.moves.jitter * torch.randn_like(x) if self.moves.jitter else x
 
-    def _dense(self, x: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        "Images with their target maps and masks, moved alike."
+    def _dense(self, x: Tensor, rows: np.ndarray) -> tuple[Tensor | Pictures, Tensor, Tensor]:
+        "Images with their target maps and masks, moved alike; the maps here, since pixels are drawn from them."
         target = self._maps(rows)
         mask = target.isfinite()
         if self._masks is not None:
             at = rows if self._mask_rows is None else np.searchsorted(self._mask_rows, rows)
             mask = mask & torch.from_numpy(self._masks[at] != 0)
-        if self.moves.flip or self.moves.crop:
-            maps = [(x, 0), (target[:, None], float("nan")), (mask[:, None], False)]
-            x, t, m = augment(maps, self.moves.flip, self.moves.crop)
-            target, mask = t[:, 0], m[:, 0]
-        return x.to(torch.float32).div_(127.5).sub_(1), target, mask
+        found = self.moves.pictures(x)
+        target = found.drawn.apply(target[:, None], float("nan"), nearest=True)[:, 0]
+        mask = found.drawn.apply(mask[:, None], False, nearest=True)[:, 0]
+        return found.finish() if self.finished else found, target, mask
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c035
 def input_spec(
@@ -514,7 +564,8 @@ class SeedView:
         p, opts = self.prepared, self.prepared.meta["input"]
         masks = p.masks[min(self.seed_index, len(p.masks) - 1)] if p.masks is not None and k else None
         maps = {"mask_rows": p.mask_rows, "step": p.meta.get("step", 0.0)} if self.modality == "dense" else {}
-        kinds = {"image": ("flip", "crop"), "dense": ("flip", "crop"), "series": ("window", "jitter")}
+        seen = ("flip", "crop", "rotate", "jitter", "lighting")
+        kinds = {"image": seen, "dense": seen, "series": ("window", "jitter")}
         drawn = {x: opts[x] for x in kinds.get(self.modality, ()) if x in opts} if k == 0 else {}
         return ArrayDataset(self.modality, p.inputs, p.targets, self._rows[k], masks=masks, **maps, **self._fitted,
                             moves=Moves(**drawn))
@@ -654,6 +705,9 @@ def open_prepared(
     window = meta["input"].get("window", 0)
     if kind == "series" and not 0 <= window <= p.inputs.shape[-1]:
         found.append(f"input.window is {window} readings, a series has {p.inputs.shape[-1]}: choose a shorter one")
+    told = sorted({"jitter", "lighting"} & meta["input"].keys()) if kind in ("image", "dense") else []
+    if told and p.inputs.shape[1] != 3:
+        found.append(f"input.{told[0]} changes colours, images have {p.inputs.shape[1]} channel(s), not 3: drop it")
     if p.vectors is not None and (p.vectors.ndim != 2 or len(p.vectors) != len(p.vocab)):
         found.append(f"vectors.npy is {p.vectors.shape} for {len(p.vocab)} tokens: {again}")
     if found: raise DataProblems(name, found)

@@ -63,6 +63,12 @@ class BatchOrder(Sampler):
         n = len(self.samples) if isinstance(self.samples, Sampler) else self.samples
         return -(-n // (self.batch_size * self.world))
 
+    def smallest(self, batch_size: int | None = None) -> int: # of this size; None: its own
+        "Samples of the smallest batch of any process; a stand-in is one."
+        n = len(self.samples) if isinstance(self.samples, Sampler) else self.samples
+        step = (batch_size or self.batch_size) * self.world
+        return max(1, (n % step or step) // self.world)
+
     def shares(self) -> Iterator[tuple[list[int], bool]]:
         "Each batch of this process, and whether it is one; where nothing is left, the batch's first sample stands in."
         order, step = self.positions(), self.batch_size * self.world

@@ -6,7 +6,7 @@
 __all__ = ['LEAST_SPREAD', 'StepModule', 'predict', 'evaluate', 'FitState', 'save_atomic', 'load_checkpoint', 'make_fabric',
            'laid_out', 'Trainer', 'shared_loss', 'train_epoch', 'validate', 'plain_split', 'plain_training',
            'best_path', 'checkpoint_due', 'save_run', 'resume_run', 'HardlyVaries', 'WorseThanConstant', 'doubts',
-           'fit', 'trace_arrays', 'history_csv']
+           'refuse_lone_samples', 'fit', 'trace_arrays', 'history_csv']
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c003
 import copy, csv, io, math, os, time, warnings
@@ -20,6 +20,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -350,6 +351,34 @@ def doubts(run: Trainer) -> list[UserWarning]: # of a finished run
         found.append(WorseThanConstant(f"{name}: {sizes}: {remedy}"))
     return found
 
+# %% ../../nbs/lib/train/73_train.core.ipynb #lo02
+@torch.no_grad()
+def refuse_lone_samples(
+    run: Trainer,
+    loader: DataLoader, # of training
+) -> None:
+    "Raises `ValueError` where a batch of one sample would give a batch normalisation one value per channel."
+    order = loader.order
+    if order.smallest() * run.method.views > 1: return # views are one batch
+    run.step.train()
+    norms = {name: m for name, m in run.model.named_modules() if isinstance(m, _BatchNorm) and m.training}
+    norms = {name: m for name, m in norms.items() if not isinstance(m, nn.SyncBatchNorm)} # which sees all processes'
+    if not norms: return
+    alone = []
+    def look(m: nn.Module, given: tuple) -> None:
+        if given[0].numel() == given[0].shape[1]: alone.append(next(name for name, n in norms.items() if n is m))
+    hooks = [m.register_forward_pre_hook(look) for m in norms.values()]
+    run.model.eval() # nothing is drawn, no statistic moves
+    try: run.model(on_device(run.fabric, loader.dataset[[0]][0]))
+    finally:
+        for hook in hooks: hook.remove()
+    if not alone: return
+    size = order.batch_size
+    other = next((k for k in (*range(size - 1, 1, -1), *range(size + 1, 2 * size + 2)) if order.smallest(k) > 1), None)
+    remedy = f"set train.batch_size to {other}, say" if other else "train on more samples"
+    raise ValueError(f"train.batch_size = {size} leaves a batch of one sample, and {alone[0]} has no batch statistics "
+                     f"of one value per channel: {remedy}")
+
 # %% ../../nbs/lib/train/73_train.core.ipynb #c022
 def fit(
     run: Trainer,
@@ -359,6 +388,7 @@ def fit(
     "Train to the last epoch, resuming if there is a checkpoint, and load the epoch that validation chose."
     resume_run(run)
     loaders = {p.split: run.training_loader(p) for p in run.phases}
+    for loader in loaders.values(): refuse_lone_samples(run, loader)
     total = sum(p.epochs for p in run.phases)
     last, rank = min(total, stop_after or total), run.fabric.global_rank
     quiet = not progress or rank > 0 or None
