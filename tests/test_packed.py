@@ -1,6 +1,7 @@
 """Pictures that are stored as JPEG train to the bits of decoded ones; what is torn is named."""
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -62,8 +63,10 @@ def test_the_same_training(project):
     assert arrays == packed and scaled != packed and len(scaled[0].splitlines()) == 3
 
 
-def test_what_is_torn_is_named(project):
-    folder = project / "prepared/scaled_dir"
+def test_what_is_torn_is_named(project, tmp_path):
+    """On a copy: other tests read the same folder, in any order."""
+    folder = shutil.copytree(project / "prepared/scaled_dir", tmp_path / "prepared/scaled_dir")
+    project = tmp_path
     whole = (folder / "inputs.pack").read_bytes()
     start = int(np.load(folder / "index.npy")[5, 0])
     (folder / "inputs.pack").write_bytes(whole[:start + 9] + b"?" + whole[start + 10:])

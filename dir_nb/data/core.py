@@ -325,11 +325,11 @@ class Drawn:
         if self.flip is not None: x = torch.where(self.flip.view(n, 1, 1, 1), x.flip(-1), x)
         if self.angle is not None: x = turned(x, self.angle, value, nearest)
         if self.offset is None: return x
-        dy, dx = self.offset
-        to = lambda k: torch.arange(k, device=x.device)
-        i, rows, columns = to(n).view(n, 1, 1), (dy + to(h)).view(n, h, 1), (dx + to(w)).view(n, 1, w)
-        padded = torch.nn.functional.pad(x, (self.crop,) * 4, value=value)
-        return padded.permute(0, 2, 3, 1)[i, rows, columns].permute(0, 3, 1, 2)
+        down, right = self.offset.squeeze(-1)
+        # channels last: a window of the padded image is copied by rows, not pixel by pixel
+        padded = torch.nn.functional.pad(x.permute(0, 2, 3, 1), (0, 0) + (self.crop,) * 4, value=value).contiguous()
+        windows = padded.unfold(1, h, 1).unfold(2, w, 1).permute(0, 1, 2, 4, 5, 3) # (N, down, right, H, W, C), a view
+        return windows[torch.arange(n, device=x.device), down, right].permute(0, 3, 1, 2)
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #co02
 # Of the colours of ImageNet: deviations along the principal axes, and the axes by red, green, blue.
