@@ -170,6 +170,7 @@ def run_norms(config: dict, root: Path) -> dict: # of a run, with a setting -> o
 
 KINDS = { # a study's `kind` -> what is measured, regions (none: as they come), metrics
     "errors": (partial(run_error, split="test"), REGIONS, STUDY_METRICS),
+    "validation": (partial(run_error, split="val"), REGIONS, STUDY_METRICS),
     "both_rules": (run_both_rules, (*REGIONS, *(r + BY_COUNTS for r in REGIONS[1:])), RANKED),
     "norms": (run_norms, (), NORM_MEASURES),
     "table2": (run_table2, ("all",), tuple(TABLE2_MEASURES.values())),

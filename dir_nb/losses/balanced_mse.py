@@ -188,6 +188,7 @@ class BalancedMSE(Part):
         self.register_buffer("values", None if values is None else per_bin(values.detach().clone(), "values"))
         if counts is not None and values is not None: per_bin(torch.as_tensor(counts), "counts", len(values))
         if not self.noise.ready or counts is not None: self.noise.setup(counts, values)
+        self.register_buffer("tilt", self.decoder.log_prior(counts))
         self.reduction, self.rescale = check_reduction(reduction), rescale
         self.degree = 2 if rescale else 0 # of the loss in target units
 
@@ -201,7 +202,7 @@ class BalancedMSE(Part):
         feat: Tensor | None = None, # not used
     ) -> Tensor: # same shape, the prediction, target units
         "The prediction: `pred`, or its posterior mean or median over the bins."
-        return self.decoder(pred, self.values, self.noise.sigma)
+        return self.decoder(pred, self.values, self.noise.sigma, self.tilt)
 
     def extra_repr(self) -> str: return f"{self.decoder}, reduction={self.reduction!r}, rescale={self.rescale}"
 

@@ -456,6 +456,6 @@ def objectives(
         feat = feats_meta(p)
         with in_full():
             pred = predict(feat, head_with(model, p))
-            if step.prediction == "decoded": pred = loss.decoder(pred, loss.values, loss.noise.sigma)
+            if step.prediction == "decoded": pred = loss.decoder(pred, loss.values, loss.noise.sigma, loss.tilt)
             return step.error(pred / loss.spread, drawn.target / loss.spread)
     return params, train_loss, meta_loss

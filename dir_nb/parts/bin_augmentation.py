@@ -30,14 +30,16 @@ class BinAugmentation(Part):
         smoothing: str = "wfds", # 'wfds' | 'fds' | 'none'
         window: tuple = ("gaussian", 5, 2.0), # kernel over bins (`kernel_window`)
         momentum: float | None = 0.9, # share that statistics keep per epoch; None: all samples count alike
+        numerator: bool = False, # Q in the numerator too, weighted by soft labels: no bound, nearly none of the effect
     ):
         super().__init__()
         self.beta, self.smoothing = number("beta", beta, low=0), chosen("smoothing", smoothing, SMOOTHINGS)
-        self.window, self.momentum = tuple(window), momentum
+        self.window, self.momentum, self.numerator = tuple(window), momentum, numerator
 
     def setup(
         self,
         grid: BinGrid, # the bins
+        counts: Tensor, # (B,) training count per bin
         head: BinHead, # whose features it moves
     ) -> "BinAugmentation": # itself
         "Take the measure of the data."
@@ -56,28 +58,43 @@ class BinAugmentation(Part):
         own = self.stats.quadratic_form(weight)
         return (self.smoother.to(own.dtype) @ own.flatten(1)).view_as(own)
 
+    def strength(self) -> Tensor | float: # (B,) or one for all
+        "beta of each bin."
+        return self.beta
+
     def widen(self,
-        head: BinHead,
+        head: BinHead, # whose C makes t, and whose functions of bins
         bins: Tensor, # (N,) of each target
+        labels: Tensor, # (N, B), targets over bins
+        weight: Tensor | None = None, # (R, D), another C; None is the head's
     ) -> Tensor: # (N, B), 0 for the own bin
         "Q_cb, what the augmentation adds to a bin's logit against the own one's; at most `LARGEST`."
         with torch.autocast(bins.device.type, enabled=False): # half precision would spoil a variance
-            spread, phi = self.spreads(head.weight), head.phi.to(head.weight.dtype)
-            if self.training: self.last_width.copy_((spread.detach().diagonal(dim1=1, dim2=2)).mean(1))
+            weight = head.weight if weight is None else weight
+            spread, phi = self.spreads(weight), head.phi.to(weight.dtype)
+            half = torch.as_tensor(self.strength() / 2).to(spread).expand(len(spread))
+            if self.training: self.last_width.copy_(2 * half.detach() * spread.detach().diagonal(dim1=1, dim2=2).mean(1))
             off = phi - phi[bins][:, None]
-            return (self.beta / 2 * ((off @ spread[bins]) * off).sum(2)).clamp_max(LARGEST)
+            found = (half[bins][:, None] * ((off @ spread[bins]) * off).sum(2)).clamp_max(LARGEST)
+            return found - (labels * found).sum(1, keepdim=True) if self.numerator else found
 
     @torch.no_grad()
     def gather(
         self,
-        scaled: Tensor, # (N, D), features as the head measures them
+        head: BinHead, # that made t
+        feat: Tensor, # (N, D)
         t: Tensor, # (N, R), the head's coefficients
         bins: Tensor, # (N,) of each target
-        pred_bins: Tensor, # (N,) of each prediction
+        guess: Tensor, # (N,) bin of each prediction
     ) -> None:
         "Count a step's features and predictions (Eq. 4 and 6)."
-        self.stats.update(scaled, bins, t)
-        self.confusion.update(pred_bins, bins)
+        self.stats.update(head.scaled(feat), bins, t)
+        self.confusion.update(guess, bins)
+
+    def prepare(
+        self, loss: Part, model: Any, batch: Any, epoch: int, lr: float, draw: Any, weight: Tensor | None,
+    ) -> None:
+        "Before a step; Meta-IRDA's learns here."
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: join what each has seen."
@@ -93,11 +110,11 @@ class BinAugmentation(Part):
         self.smoother.copy_(torch.where(alone, n / n.sum().clamp_min(1), found))
 
     def report(self) -> dict[str, float]:
-        "For the epoch's row of history: mean variance of t in the fullest and in the emptiest third of the bins."
+        "For the epoch's row of history: mean variance of moved t in the fullest and in the emptiest third of the bins."
         mean = lambda part: float(self.last_width[part].sum() / part.sum().clamp_min(1))
         tail, head = map(mean, count_thirds(self.stats.count))
         return {"width_head": head, "width_tail": tail}
 
     def trace(self) -> dict[str, Tensor]: # (B,)
-        "Per bin, mean variance of t in the epoch's last step."
+        "Per bin, mean variance of moved t in the epoch's last step."
         return {"width": self.last_width.clone()}

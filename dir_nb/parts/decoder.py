@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ..checks import number, one_of
+from ..kernels import kernel_window
+from ..lds import label_density
 from ..shapes import per_bin, scalar
 
 # %% ../../nbs/lib/parts/12_parts.decoder.ipynb #c006
@@ -92,16 +94,30 @@ DECODERS = ("mean", "median", "identity")
 class Decoder:
     "How a prediction is read off a model's output; `ValueError` for an unknown kind. Source: ours."
     kind: str = "mean" # 'mean' | 'median', of the posterior over bins | 'identity': the output itself
+    tau: float = 0.0 # share of the training prior in the evaluation's: 0 for a balanced test, 1 for one as trained on
 
-    def __post_init__(self): one_of("decoder", self.kind, DECODERS)
+    def __post_init__(self):
+        one_of("decoder", self.kind, DECODERS)
+        if number("tau", self.tau, low=0) and self.kind == "identity":
+            raise ValueError(f"tau={self.tau:g} with the output itself: choose tau=0, or kind='median'")
+
+    def log_prior(
+        self,
+        counts: Tensor | None, # (B,) training count per bin
+    ) -> Tensor | None: # (B,) float, -inf without density; None for tau = 0
+        "The evaluation's prior up to a constant, of the smoothed density; `ValueError` where it needs counts."
+        if not self.tau: return None
+        if counts is None: raise ValueError(f"{self} needs the training counts: give counts")
+        return (self.tau * label_density(torch.as_tensor(counts).double(), kernel_window("gaussian", 5, 2.0)).log()).float()
 
     def __call__(
         self,
         pred: Tensor, # any shape, g, target units
         values: Tensor | None, # (B,) y_b; not needed for 'identity'
         noise_sigma: float | Tensor, # sigma, target units
+        log_prior: Tensor | None = None, # (B,), of `log_prior`
     ) -> Tensor: # the prediction, same shape
         "What the output g says about the target; raises `ValueError` (`posterior`)."
         if self.kind == "identity": return pred
         if values is None: raise ValueError(f"Decoder({self.kind!r}) needs the bins: give values, as grid.values")
-        return (posterior_mean if self.kind == "mean" else posterior_median)(pred, values, noise_sigma)
+        return (posterior_mean if self.kind == "mean" else posterior_median)(pred, values, noise_sigma, log_prior)

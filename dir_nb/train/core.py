@@ -180,6 +180,17 @@ class Trainer:
         "Take the state of the epoch chosen so far."
         for name, part in (("model", self.model), ("method", self.method)): part.load_state_dict(self.best[name])
 
+    @torch.no_grad()
+    def encodings(self) -> Iterator[tuple[Tensor, Tensor]]: # (n, D), (n,), target units
+        "Features and targets of the training split as it is measured; samples without a target are left out."
+        training = self.model.training
+        self.model.eval()
+        try:
+            for x, target in plain_training(self):
+                feat, y = self.model.encode(x).float().flatten(0, -2), target.flatten().to(self.fabric.device)
+                yield feat[y.isfinite()], y[y.isfinite()]
+        finally: self.model.train(training)
+
     def as_stored(self, data: Any) -> Any:
         "Images as `Pictures` where a device moves and scales them: a quarter of the bytes, and no work on the processor."
         away = self.fabric.device.type != "cpu" and isinstance(data, ArrayDataset)
