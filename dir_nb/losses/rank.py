@@ -188,12 +188,12 @@ class RankLoss(Part):
     @torch.no_grad()
     def decode(
         self,
-        pred: Tensor, # (N, 1), the net's own output, for its shape and type
-        feat: Tensor | None = None, # (N, D)
-    ) -> Tensor: # (N, 1), target units
+        pred: Tensor, # (N, 1) or (N, H, W, 1), the net's own output, for its shape and type
+        feat: Tensor | None = None, # (N, D) or (N, H, W, D)
+    ) -> Tensor: # shape of `pred`, target units
         "The posterior's median or mean."
         if feat is None: raise ValueError("the posterior reads features: give decode(pred, feat)")
-        return self.decoder.read(self.posterior(self.head(feat))).view_as(pred).to(pred.dtype)
+        return self.decoder.read(self.posterior(self.head(feat.flatten(0, -2)))).view_as(pred).to(pred.dtype)
 
     # epochs
 
