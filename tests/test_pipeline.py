@@ -139,7 +139,7 @@ def test_no_study_is_older_than_its_settings(study):
     if lacking := lacking_data(study, ROOT): pytest.skip(f"all but the data of {', '.join(lacking)}, which is not here, is as it was")
 
 
-@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda", "frob_ours"])
+@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda", "irda_rank", "frob_ours"])
 def test_digests_cover_what_a_run_loads(method):
     """Every module of the package that training really imports is in the run's key."""
     config = run_config(CONF, "abalone_dir", method, 0)
@@ -268,17 +268,18 @@ def test_what_reruns(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_to_the_bit(tmp_path):
+@pytest.mark.parametrize("method", ["irda", "irda_rank"])
+def test_killed_run_resumes_to_the_bit(tmp_path, method):
     """SIGKILL in mid-training; the second call goes on and ends with the same files as a run that was left alone."""
-    whole, killed = (copy_project(tmp_path / n, ["abalone_dir"], ["irda"], [0], epochs=12) for n in ("whole", "killed"))
-    train = [Path(sys.executable).parent / "dir-nb", "train", "abalone_dir", "irda", "--workers", "1"]
+    whole, killed = (copy_project(tmp_path / n, ["abalone_dir"], [method], [0], epochs=12) for n in ("whole", "killed"))
+    train = [Path(sys.executable).parent / "dir-nb", "train", "abalone_dir", method, "--workers", "1"]
     for root in (whole, killed):
         change(root / "conf/datasets/abalone_dir.yaml", lambda entry: entry["train"].update(checkpoint_seconds=0))
         repro(root, "prepare")
     run(whole, *train)
     env = os.environ | {"PYTHONPATH": str(killed), "DIR_NB_ROOT": str(killed), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(list(map(str, train)), cwd=killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    checkpoint = killed / "scratch" / "abalone_dir" / "irda" / "s0" / "last.ckpt"
+    checkpoint = killed / "scratch" / "abalone_dir" / method / "s0" / "last.ckpt"
     end = time.time() + 120
     while not checkpoint.exists() and time.time() < end:
         time.sleep(0.02)

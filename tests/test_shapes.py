@@ -19,9 +19,13 @@ from dir_nb.losses import isda
 from dir_nb.losses import meta_irda as mi
 from dir_nb.losses import ordinal_entropy as oe
 from dir_nb.losses import pointwise as pw
+from dir_nb.losses import rank as rk
 from dir_nb.losses import remse as rm
 from dir_nb.parts import augmentation as au
+from dir_nb.parts import bin_head as bh
+from dir_nb.parts import label_model as lm
 from dir_nb.parts.balance import Balance
+from dir_nb.parts.bin_augmentation import BinAugmentation
 from dir_nb.parts.clusters import Clusters, Reservoir, cluster_posterior
 from dir_nb.parts.decoder import Decoder, posterior, posterior_mean, posterior_median
 from dir_nb.parts.noise import Noise, target_std
@@ -123,7 +127,23 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
     remse = rm.ReMSELoss(grid, counts["counts"][1], d, clusters=Clusters(2, form="factor"), reduction="none")
     balanced = {"values": grid.values, "counts": counts["counts"][1], "decoder": Decoder(), **none}
     gai = bm.GAILoss(*(t for _, t in mixture.values()), **balanced)
-    return augmenting | {
+    soft = {"labels": ("exact", uniform(n, b).softmax(1))}
+    outputs = {"t": ("exact", uniform(n, k)), "y": ("sample", grid.values[torch.arange(n) % b] + 0.1)}
+    known = lm.LabelModel(grid, k).fit(*(x for _, x in outputs.values()))
+    ranked = {
+        "rank_loss": (lambda **a: rk.rank_loss(**a, **none), {"logits": ("exact", uniform(n, b)), **soft, "widen": ("exact", uniform(n, b)), "weight": sample["weight"]}),
+        "rank_loss, a prior for each": (lambda log_prior: rk.rank_loss(torch.ones(n, b), soft["labels"][1], torch.atleast_2d(log_prior), **none), {"log_prior": ("exact", uniform(n, b))}),
+        "RankLoss()": (lambda counts: rk.RankLoss(grid, counts, d).log_prior, counts),
+        "RankLoss": (lambda **a: rk.RankLoss(grid, many, d, reduction="none").eval()(torch.ones(n), **a), {k: sample[k] for k in ("target", "weight")} | feat),
+        "RankLoss in training": (lambda **a: rk.RankLoss(grid, many, d, augmentation=BinAugmentation(), reduction="none")(torch.ones(n), **a), {k: sample[k] for k in ("target", "weight")} | feat),
+        **{f"{basis}": (basis, {"values": ("vector", grid.values)}) for basis in (bh.Legendre(2), bh.Radial(2), bh.Free())},
+        "BinHead": (lambda feat: bh.BinHead(grid.values, d)(feat), {"feat": ("rows", feat["feat"][1])}),
+        "BinHead.measure": (lambda **a: bh.BinHead(grid.values, d).measure(**a) or torch.ones(1), {"mean": ("exact", uniform(d)), "std": ("exact", uniform(d))}),
+        "SoftLabels": (lambda target: bh.SoftLabels(0.75, "histogram").setup(grid)(target, bins["bins"][1]), {"target": sample["target"]}),
+        "LabelModel.fit": (lambda **a: lm.LabelModel(grid, k).fit(**a).mean, outputs),
+        "LabelModel.log_density": (known.log_density, {"t": ("rows", outputs["t"][1])}),
+    }
+    return augmenting | ranked | {
         "pair": (lambda **a: torch.stack(shapes.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
         "reduce_loss": (lambda **a: shapes.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
         "target_std": (lambda **a: torch.tensor(target_std(**a)), counts | values),
@@ -234,7 +254,11 @@ def test_ages_of_one_bin():
 def test_numbers(value):
     "What is no number is refused by name."
     makes = {
-        "beta": [lambda: au.Augmentation(value), lambda: isda.OwnBin(value), lambda: isda.Reasoning(value), lambda: mi.MetaAugmentation(value), lambda: pw.HuberLoss(value), lambda: pw.FocalRLoss(beta=value), lambda: pw.huber_loss(torch.ones(2), torch.ones(2), beta=value)],
+        "rank": [lambda: bh.Legendre(value), lambda: bh.Radial(value), lambda: lm.LabelModel(BinGrid(0, 3, 1), value)],
+        "tau": [lambda: lm.LabelDecoder(value), lambda: Decoder("median", value)],
+        "pooled": [lambda: lm.LabelDecoder(pooled=value)],
+        "width": [lambda: bh.SoftLabels(value)],
+        "beta": [lambda: BinAugmentation(value), lambda: au.Augmentation(value), lambda: isda.OwnBin(value), lambda: isda.Reasoning(value), lambda: mi.MetaAugmentation(value), lambda: pw.HuberLoss(value), lambda: pw.FocalRLoss(beta=value), lambda: pw.huber_loss(torch.ones(2), torch.ones(2), beta=value)],
         "gamma": [lambda: pw.FocalRLoss(gamma=value)],
         "scale": [lambda: Noise(value)],
         "weight": [lambda: Balance(weight=value)],

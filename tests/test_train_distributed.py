@@ -21,7 +21,7 @@ def learned(world, *which):
 @pytest.mark.slow
 def test_two_processes_equal_one():
     """Batches of an odd set are unequal, and of images without targets empty: gradients, losses and errors are those of one process."""
-    names = ("l1", "fds", "irda", "pixels")
+    names = ("l1", "fds", "irda", "rank", "pixels")
     alone, together = learned(1, *names), learned(2, *names)
     for name in names:
         [one], two = alone[name], together[name]

@@ -72,7 +72,8 @@ class Draws(Part):
 LOSS = {"class": "dir_nb.losses.pointwise.L1Loss"}
 FDS = {"class": "dir_nb.fds.FDS"}
 IRDA = {"class": "dir_nb.losses.irda.IRDALoss"}
-PARTS = {"l1": {"loss": LOSS}, "fds": {"loss": LOSS, "fds": FDS}, "irda": {"loss": IRDA}, "pixels": {"loss": LOSS},
+RANK = {"class": "dir_nb.losses.rank.RankLoss", "augmentation": {"class": "dir_nb.parts.bin_augmentation.BinAugmentation"}}
+PARTS = {"l1": {"loss": LOSS}, "fds": {"loss": LOSS, "fds": FDS}, "irda": {"loss": IRDA}, "rank": {"loss": RANK}, "pixels": {"loss": LOSS},
          "draws": {"loss": LOSS, "draws": {"class": "train_two_processes.Draws"}}, "nan": {"loss": LOSS}}
 
 

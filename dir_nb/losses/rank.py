@@ -36,13 +36,14 @@ def rank_loss(
 ) -> Tensor: # scalar, or (N,) for 'none'; nats
     "Expected cross-entropy of soft labels under the augmentation, from above: IRDA paper, Eq. 18, for linear logits."
     n, b = shaped(logits, "logits", "N", "B").shape
+    labels = shaped(labels, "labels", n, b)
     u = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if log_prior is not None:
         if log_prior.ndim == 1: per_bin(log_prior, "log_prior", b)
         else: shaped(log_prior, "log_prior", n, b)
         u = u + log_prior.to(u).clamp_min(FLOOR) # a soft label may touch a bin without density
     above = u if widen is None else u + shaped(widen, "widen", n, b)
-    return reduce_loss(above.logsumexp(1) - (shaped(labels, "labels", n, b).to(u) * u).sum(1), weight, reduction)
+    return reduce_loss(above.logsumexp(1) - (labels.to(u) * u).sum(1), weight, reduction)
 
 # %% ../../nbs/lib/losses/28_losses.rank.ipynb #c011
 GUESS = 0.3 # share of the training prior in the guesses that smoothing counts
@@ -51,6 +52,7 @@ class RankLoss(Part):
     "ReMSE of rank R, and IRDA of rank R with an augmentation: IRDA paper, Eq. 12 and 18; `ValueError` for parts. Ours."
     term = loss_term
     degree = 0 # of the loss in target units
+    owns_head = True
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class RankLoss(Part):
     ) -> Tensor: # scalar, or (N,) for 'none'; nats
         "The loss of a batch; in training it is gathered."
         if feat is None: raise ValueError("the loss reads features: give loss(..., feat=feat)")
-        y = vector(target, "target", len(feat)).detach()
+        y = vector(target, "target", len(shaped(feat, "feat", "N", len(self.head.centre)))).detach()
         bins, t = self.grid.index(y, check=False), self.head(feat)
         loss = self.batch_loss(t, y, bins, weight, feat)
         if self.training:

@@ -33,12 +33,18 @@ class LabelModel(nn.Module):
         widen: float = 1.5, # factor on covariances: residuals of training are too small
     ):
         super().__init__()
-        if rank < 1 or degree < 1: raise ValueError(f"rank is {rank} and degree {degree}: give at least 1")
-        self.grid, self.degree, self.pseudo, self.widen = grid, degree, number("pseudo", pseudo, above=0), number("widen", widen, above=0)
+        number("rank", rank, low=1, whole=True)
+        self.grid, self.degree = grid, number("degree", degree, low=1, whole=True)
+        self.pseudo, self.widen = number("pseudo", pseudo, above=0), number("widen", widen, above=0)
         b, k = grid.n_bins, kernel_window(*window)
         self.register_buffer("kernel", kernel_matrix(b, k / k.max()).double())
         self.register_buffer("mean", torch.zeros(b, rank, dtype=torch.float64))
         self.register_buffer("root", torch.eye(rank, dtype=torch.float64).repeat(b, 1, 1)) # Cholesky's, of the covariances
+
+    def outputs(self, t: Tensor, n: int | str = "N") -> Tensor: # (N,) or (N, R) -> (N, R) float64
+        "Outputs as they are counted here; `ValueError` for another shape."
+        if t.ndim == 1 and self.mean.shape[1] == 1: t = t[:, None]
+        return shaped(t, "t", n, self.mean.shape[1]).to(self.mean)
 
     @torch.no_grad()
     def fit(
@@ -48,7 +54,7 @@ class LabelModel(nn.Module):
     ) -> "LabelModel": # itself
         "Means and covariances of every bin; `ValueError` for fewer than two bins with samples, or other shapes."
         y, b, r = vector(y, "target"), *self.mean.shape
-        t = shaped(t.reshape(len(y), -1).to(self.mean), "t", len(y), r)
+        t = self.outputs(t, len(y))
         bins = self.grid.index(y.detach(), check=False).to(t.device)
         keep = (bins >= 0) & t.isfinite().all(1)
         t, bins = t[keep], bins[keep]
@@ -73,7 +79,7 @@ class LabelModel(nn.Module):
         t: Tensor, # (N,) or (N, R)
     ) -> Tensor: # (N, B), float64
         "log N(t; m(b), S_b), without its constant."
-        t, near = t.reshape(len(t), -1).to(self.mean), self.mean.mean(0)
+        t, near = self.outputs(t), self.mean.mean(0)
         t, mean = t - near, self.mean - near # the square is multiplied out, so that nothing is N x B x R
         inverse = torch.cholesky_inverse(self.root) # (B, R, R)
         slope = (inverse @ mean[:, :, None])[:, :, 0] # (B, R)

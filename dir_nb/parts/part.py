@@ -35,6 +35,7 @@ class Part(nn.Module):
     "One concern of a method. Every hook does nothing until a part overrides it."
     views = 1 # views of every sample that it needs in a step
     wants_draws = False # whether `before_step` needs class-balanced batches
+    owns_head = False # whether it predicts by a head of its own, so that the model's is not trained
     rate: float | None = None # learning rate of its own parameters; None is the model's
     spread = 1.0 # standard deviation of the training targets, of which a trainer tells: terms divide errors by it
 

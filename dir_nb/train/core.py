@@ -163,7 +163,8 @@ class Trainer:
     def begin(self, phase: Phase) -> None:
         "A new optimizer and schedule, as the phase has them."
         config = replace(self.config, epochs=phase.epochs, **phase.change)
-        for name, p in self.model.named_parameters(): p.requires_grad_(not name.startswith(phase.freeze))
+        still = (*phase.freeze, *(["head."] if self.method.owns_head else []))
+        for name, p in self.model.named_parameters(): p.requires_grad_(not name.startswith(still))
         groups = [{"params": [p for p in self.model.parameters() if p.requires_grad]}, *self.method.param_groups()]
         optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.scheduler = SCHEDULES[config.schedule](optimizer, config)

@@ -53,6 +53,11 @@ class Method(nn.Module):
         "Whether some part needs class-balanced batches."
         return any(p.wants_draws for p in self.parts.values())
 
+    @property
+    def owns_head(self) -> bool:
+        "Whether some part predicts by a head of its own."
+        return any(p.owns_head for p in self.parts.values())
+
     def phases(self, config: TrainConfig) -> list[Phase]:
         "Stretches of the training; one over all epochs unless a part says otherwise."
         given = [p.phases(config) for p in self.parts.values()]
