@@ -158,6 +158,28 @@ def test_ellipses_before_and_after():
     assert "(β = 0.5)" in fig.get_supxlabel()
 
 
+def test_drawings_of_ideas_say_what_is_here_and_have_no_faults():
+    """A method without a class is dashed; the drawings without data are made, which a fault would refuse."""
+    found = defined("fig_ideas")
+    data = found["strategy_table"]()
+    patches = found["strategies_figure"](data).axes[0].patches
+    assert sum(p.get_linestyle() == "--" for p in patches) == (data.in_library == "").sum() == 6
+    found["vae_figure"](found["VAE_TABLE"])
+    found["STRATEGIES"]["Loss"][1]["Lost"] = "losses.remse.LostLoss"
+    with pytest.raises(AttributeError, match="LostLoss"): found["strategy_table"]()
+
+
+def test_one_bin_before_and_after():
+    """Distance and spread stand in the panel as they are in the table; the mean is drawn at the label plus its residual."""
+    points = [{"kind": "point", "z": float(i), "y": 10. + i, "inside": i == 8} for i in range(10)]
+    lines = [{"kind": "line", "variant": v, "w": 1., "w0": 5., "residual": r, "spread": s} for v, r, s in (("without", -6., 3.), ("both", -4., 2.))]
+    fig = defined("fig_ideas")["regression_figure"](pd.DataFrame(points + lines), 18., "rings", "weight")
+    told = [t.get_text() for t in fig.axes[1].texts if t.get_text()]
+    assert told == ["distance 6.0, spread 3.0", "distance 4.0, spread 2.0"]
+    means = [c[0].get_xdata()[0] for c in fig.axes[1].containers]
+    assert means == [12., 14.]
+
+
 def test_a_figure_leaves_matplotlib_as_it_was():
     import matplotlib as mpl
     found = defined("fig_label_density")
