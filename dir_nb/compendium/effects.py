@@ -200,8 +200,8 @@ class Effect:
 
     def __str__(self) -> str:
         low, high = self.interval
-        parts = ", ".join(f"{k.removesuffix('_dir')} {v:+.1f}" for k, v in self.by.items())
-        return f"{self.percent:+.1f} % [{low:+.1f}, {high:+.1f}]" + (f" ({parts})" if len(self.by) > 1 else "")
+        parts = ", ".join(f"{k.removesuffix('_dir')} {v:+z.1f}" for k, v in self.by.items())
+        return f"{self.percent:+z.1f} % [{low:+z.1f}, {high:+z.1f}]" + (f" ({parts})" if len(self.by) > 1 else "")
 
 def paired_effect(
     runs: pd.DataFrame, # dataset, method, seed, region, metric, value

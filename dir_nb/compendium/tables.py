@@ -132,7 +132,7 @@ _MARK = {"md": {"best": "**{}**", "second": "<u>{}</u>"},
 def _number(value: float, half: float, decimals: int, sign: bool = False) -> str:
     "A number with its half-width; a dash for none, no half-width for a single seed."
     if np.isnan(value): return "–"
-    text = f"{value:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
+    text = f"{value:{'+' if sign else ''}z.{decimals}f}".replace("-", "−")
     return text if np.isnan(half) else f"{text} ± {half:.{decimals}f}"
 
 def _heading(metric: str) -> str:
