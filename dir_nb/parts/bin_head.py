@@ -124,6 +124,8 @@ class BinHead(nn.Module):
         "How likely each bin is, without its prior."
         return t @ self.phi.to(t.dtype).T
 
+    def extra_repr(self) -> str: return f"dim={len(self.centre)}, rank={self.rank}, bins={len(self.phi)}"
+
 # %% ../../nbs/lib/parts/17_parts.bin_head.ipynb #c013
 def soft_targets(
     n_bins: int, # B
@@ -164,4 +166,6 @@ class SoftLabels(nn.Module):
         if self.kind == "bins": return self.table[bins]
         off = (self.edges - vector(target, "target", len(bins))[:, None]) / (self.width * self.bin_width)
         mass = torch.special.ndtr(off).diff(dim=1)
-        return (mass / mass.sum(1, keepdim=True)).float()
+        return (mass / mass.sum(1, keepdim=True).clamp_min(torch.finfo(mass.dtype).tiny)).float()
+
+    def extra_repr(self) -> str: return f"width={self.width:g}, kind={self.kind!r}"
