@@ -140,6 +140,48 @@ def test_forest_marks_what_is_off_its_axis():
     assert fig.legends[0].get_title().get_text().startswith("Against the entry, paired over 5 seeds")
 
 
+def test_parts_are_drawn_from_vanilla():
+    """Two data sets, three seeds: the ladder starts at zero; what is off its axis or failed says so, and changes are log means."""
+    found, rows = defined("fig_parts"), []
+    factors = {"vanilla": (1., 1.), "head": (.8, .9), "entry": (.5, .5), "far": (2., 2.), "lost": (.9, np.nan)}
+    for m, by in factors.items():
+        about = {"study": "parts", "method": m, "title": m.title(), "group": "ladder" if m in ("vanilla", "head", "entry") else "others"}
+        rows += [about | {"dataset": d, "seed": k, "region": r, "metric": metric, "value": f * (3. + k), "n": 9}
+                 for d, f in zip(("x_dir", "y_dir"), by) for k in range(3) for r, metric in found["MEASURES"]]
+    table = pd.DataFrame(rows)
+    data = found["with_control"](found["effect_table"](table, "vanilla", list(found["MEASURES"])), table, "vanilla")
+    few = data[data.region == "few"].set_index("method")
+    assert list(few.index) == list(factors) and few.percent["vanilla"] == 0 and few.sets["vanilla"] == 2
+    assert few.percent["head"] == pytest.approx(100 * ((.8 * .9) ** .5 - 1)) and np.isnan(few.percent["lost"])
+    assert found["words"](data)["Few-shot"].tolist()[1:4:2] == ["−15.1 [−15.1, −15.1]", "+100.0 [+100.0, +100.0]"]
+    fig = found["parts_figure"](data, "entry", [(-60., 20.)] * 3)
+    assert [[t.get_text() for t in ax.texts] for ax in fig.axes] == [["+100 %", "failed"]] * 3
+    ladder = next(line for line in fig.axes[1].lines if line.get_linestyle() == ":")
+    np.testing.assert_allclose(ladder.get_xdata(), few.percent[["vanilla", "head", "entry"]])
+    found["parts_figure"](data[data.method != "entry"], "entry", [(-60., 20.)] * 3)  # a study without the entry has no line
+
+
+def test_posteriors_of_the_study():
+    """Kept as a study writes them, in no order; one mark for each median, and widths where labels were seen."""
+    found, about = defined("fig_posterior"), {"study": "posterior", "group": "", "base": "", "setting": "{}", "dataset": "x_dir", "seed": 0}
+    def rows(m, region, n, *v):
+        return [about | {"method": m, "title": m.upper(), "region": region, "n": n, "metric": k, "value": x} for k, x in zip(("value", "before", "after"), v)]
+    inputs = {"sex_M": 0., "sex_F": 1., "sex_I": 0., "length": .5, "whole_weight": .25}
+    kept = [r for k in range(1, 5) for b in (2, 0, 1) for r in rows("entry", f"sample {k} bin {b}", 7, b + 1., (.2, .5, .3)[b], (.1, .1, .8)[b])]
+    kept += [r for k in range(1, 5) for r in rows("entry", f"sample {k}", 7, 3., 2.1, 2.9)]
+    kept += [r for k in range(1, 5) for name, x in inputs.items() for r in rows("entry", f"sample {k} {name}", 7, x, np.nan, np.nan)]
+    kept += [r for m in ("entry", "rank 1", "irda") for b in range(3) for r in rows(m, f"bin {b}", 7, b + 1., np.nan if b == 1 else 1., np.nan if b == 1 else 2.)]
+    data = found["posterior_table"](pd.DataFrame(kept), "entry")
+    assert data.kind.value_counts().to_dict() == {"posterior": 12, "width": 9, "prediction": 4}
+    assert set(data[data.kind != "width"].label) == {"female, 100 mm, 50 g"} and found["described"]({}) == ""
+    one = data[(data.kind == "posterior") & (data["sample"] == "3")]
+    assert one.value.tolist() == [1., 2., 3.] and one.after.tolist() == [.1, .1, .8]
+    fig = found["posterior_figure"](data, "X", "rings", 0)
+    assert [line.get_xdata()[0] for line in fig.axes[0].lines if line.get_marker() in "os"] == [2.1, 2.9]
+    widths, = (ax for ax in fig.axes if ax.get_legend())
+    assert [line.get_xdata().tolist() for line in widths.lines] == [[1., 3.]] * 3
+
+
 def test_methods_figure_by_hand():
     """Rank correlations of three methods are -1, -1, and .5 for the seed whose third method has the highest error."""
     orders = pd.DataFrame([{"dataset": "x_dir", "method": m, "seed": k, "region": "all", "tau": t, "train_mae": e + .1 * k}

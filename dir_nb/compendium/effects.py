@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['difference_table', 'paired_difference', 'variant_table', 'sensitivity_table', 'arrow_table', 'interval_p', 'Estimate',
-           'mean_over_sets', 'percent', 'Effect', 'paired_effect', 'best_of']
+           'mean_over_sets', 'percent', 'Effect', 'paired_effect', 'effect_table', 'best_of']
 
 # %% ../../nbs/compendium/14_effects.ipynb #c003
 import json
@@ -218,6 +218,29 @@ def paired_effect(
     sets = {k: g.to_numpy() for k, g in log.groupby(level="dataset", sort=False)}
     by = {k: percent(v.mean()) for k, v in sets.items()}
     return Effect(mean_over_sets(sets), by, min(map(len, sets.values()), default=0))
+
+# %% ../../nbs/compendium/14_effects.ipynb #et02
+def effect_table(
+    study: pd.DataFrame, # of `run_study`
+    control: str, # the variant that the others are compared with
+    measures: Sequence[tuple[str, str]], # (region, metric)
+) -> pd.DataFrame: # method, label, group, region, metric, percent, low, high, p, sets, seeds
+    "Effects of a study's variants over all its data sets; missing for one with fewer than two pairs of runs on a set."
+    about, rows = study.drop_duplicates("method").set_index("method"), []
+    if control not in about.index: raise ValueError(f"{control=} is not among the variants {list(about.index)}")
+    for region, metric in measures:
+        d = study[(study.region == region) & (study.metric == metric)]
+        wide = d.pivot(index=["dataset", "seed"], columns="method", values="value").dropna(subset=control)
+        sets = wide.index.unique("dataset") # a set without the region has no say
+        for m in about.index.drop(control):
+            pairs = wide[m].dropna().groupby(level="dataset").size().reindex(sets, fill_value=0)
+            found = dict.fromkeys(("percent", "low", "high", "p"), np.nan)
+            if len(sets) and pairs.min() > 1:
+                e = paired_effect(d[d.dataset.isin(sets)], m, control, region, metric)
+                found = {"percent": e.percent, "low": e.interval[0], "high": e.interval[1], "p": e.p()}
+            rows.append({"method": m, "label": about.title[m], "group": about.group[m], "region": region,
+                         "metric": metric, **found, "sets": len(sets), "seeds": int(pairs.min()) if len(sets) else 0})
+    return pd.DataFrame(rows)
 
 # %% ../../nbs/compendium/14_effects.ipynb #c038
 def best_of(

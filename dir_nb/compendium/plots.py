@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLACK', 'ORANGE', 'SKY', 'GREEN', 'YELLOW', 'BLUE', 'VERMILLION', 'PURPLE', 'REGION_COLOURS', 'REGION_LABELS',
            'UNKNOWN', 'SETTINGS', 'methods_shown', 'method_style', 'method_families', 'style', 'save_figure', 'preview',
-           'needs_log', 'count_bars', 'legend_columns', 'legend_below', 'method_line']
+           'needs_log', 'count_bars', 'legend_columns', 'legend_below', 'method_line', 'forest_rows']
 
 # %% ../../nbs/compendium/10_plots.ipynb #c003
 import io
@@ -151,3 +151,15 @@ def method_line(
     "Legend entry of a method."
     label, colour, line, marker = method_style(method)
     return Line2D([], [], color=colour, ls=line, marker=marker, label=label)
+
+def forest_rows(
+    table: pd.DataFrame, # method, label, group
+) -> tuple[dict[str, float], dict[float, str], float]: # method -> height; height -> what stands there; how high all is
+    "Rows of a figure with a line per variant, below the name of its group."
+    rows, ticks, y = {}, {}, 0.
+    for group, d in table.groupby("group", sort=False):
+        if group: ticks[y] = group; y += .8
+        for m, label in d.drop_duplicates("method").set_index("method").label.items():
+            rows[m] = y; ticks[y] = label; y += 1
+        y += .2
+    return rows, ticks, y
