@@ -27,7 +27,7 @@ def scaled_values(
 
 @dataclass(frozen=True)
 class Legendre:
-    "Legendre polynomials P_1 to P_R of the scaled values, by Bonnet's recursion; `ValueError` for a rank below 1."
+    "Legendre polynomials P_1 to P_R of scaled values; `ValueError` for a rank below 1. Source: Bonnet's recursion; use: ours."
     rank: int = 3 # R: 1 moves a posterior, 2 widens it as well, 3 skews it
 
     def __post_init__(self): number("rank", self.rank, low=1, whole=True)
@@ -44,7 +44,7 @@ class Legendre:
 
 @dataclass(frozen=True)
 class Radial:
-    "Gaussian bumps, evenly spaced and as wide as they are apart; `ValueError` for a rank below 2."
+    "Gaussian bumps, evenly spaced and as wide as they are apart; `ValueError` for a rank below 2. Source: ours."
     rank: int = 5 # R
 
     def __post_init__(self): number("rank", self.rank, low=2, whole=True)
@@ -60,7 +60,7 @@ class Radial:
 
 @dataclass(frozen=True)
 class Free:
-    "A logit for each bin: a plain softmax."
+    "A logit for each bin: a plain softmax. Source: as DEX (Rothe et al., 2015)."
 
     def __call__(
         self,
