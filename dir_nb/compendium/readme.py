@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'claim', 'number', 'effect', 'verdicts', 'means', 'three_digits', 'method_table', 'figure_lines', 'moved',
-           'short', 'duration', 'cost_table', 'fill_blocks', 'cell_markdown', 'joined', 'readme_markdown',
-           'render_readme', 'keep_outputs', 'write_pages']
+           'short', 'duration', 'cost_table', 'parts_table', 'fill_blocks', 'cell_markdown', 'joined',
+           'readme_markdown', 'render_readme', 'keep_outputs', 'write_pages']
 
 # %% ../../nbs/compendium/23_readme.ipynb #c003
 import json, posixpath, re
@@ -154,12 +154,30 @@ def cost_table(
     head = ["", "load + step + method, µs a sample", *(f"{n:,}" for n in sizes), f"disk {largest}", f"memory {largest}"]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
+# %% ../../nbs/compendium/23_readme.ipynb #pt02
+def parts_table(
+    root: Path | str | None = None, # the project
+) -> str: # Markdown
+    "What every variant of the study `parts` changes, against its first; raises `ValueError` where it was not made."
+    from dir_nb.compendium.effects import effect_table # they load torch: not for every page
+    from dir_nb.compendium.study import read_study
+    study = read_study("parts", root)
+    measures = {("all", "mae"): "All", ("few", "mae"): "Few-shot", ("all", "bmae"): "bMAE"}
+    found = effect_table(study, study.method.iloc[0], list(measures))
+    said = [f"{r.percent:+z.1f} [{r.low:+z.1f}, {r.high:+z.1f}]".replace("-", "−") for r in found.itertuples()]
+    error = [measures[k] for k in zip(found.region, found.metric)]
+    wide = found.assign(said=said, error=error).pivot_table("said", ["group", "label"], "error", "first", sort=False)
+    lines = [["", "", *measures.values()], ["---"] * (2 + len(measures))]
+    lines += [[group, label, *row] for (group, label), row in zip(wide.index, wide[list(measures.values())].to_numpy())]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
 # %% ../../nbs/compendium/23_readme.ipynb #c017
 BLOCKS = { # name -> Markdown with links from the project's folder
     "verdicts": verdicts,
     "methods": method_table,
     "artefacts": artefact_index,
     "costs": cost_table,
+    "parts": parts_table,
 }
 
 def fill_blocks(
