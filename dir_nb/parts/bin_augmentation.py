@@ -230,7 +230,6 @@ class HeldOutAugmentation(BinAugmentation):
         "Take the measure of the data."
         super().setup(grid, counts, head)
         self.recent = Recent(grid.n_bins, head.rank)
-        self.register_buffer("weight", torch.zeros_like(head.weight)) # C as it last was
         self.register_buffer("best", torch.tensor(float(self.beta)))
         return self
 
@@ -243,7 +242,6 @@ class HeldOutAugmentation(BinAugmentation):
         "As `BinAugmentation`, and the latest outputs."
         super().gather(head, feat, t, bins, guess)
         self.recent.update(t, bins)
-        self.weight.copy_(head.weight)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: join what each has seen."
@@ -254,7 +252,8 @@ class HeldOutAugmentation(BinAugmentation):
     def end_epoch(self, epoch: int = 0) -> None: # number of the epoch that ends
         "Refresh statistics and smoothing, then choose."
         super().end_epoch(epoch)
-        spread, n = self.spreads(self.weight).double(), self.stats.count.double()
+        own, n = self.stats.cross[..., :self.stats.rank], self.stats.count.double() # covariances of t
+        spread = (self.smoother.to(own) @ own.flatten(1)).view_as(own)
         pooled = (n @ spread.diagonal(dim1=1, dim2=2)).mean() / n.sum().clamp_min(1)
         some = pooled > torch.finfo(torch.float32).tiny
         least = 1e-4 * torch.where(some, pooled, 1)
