@@ -88,7 +88,8 @@ class BinAugmentation(Part):
         with torch.autocast(bins.device.type, enabled=False): # half precision would spoil a variance
             weight = head.weight if weight is None else weight
             spread, phi = self.spreads(weight), head.phi.to(weight.dtype)
-            every = lambda x: torch.as_tensor(x).to(spread).expand(len(spread))
+            def every(x): # (B,), made where it is needed
+                return x.to(spread).expand(len(spread)) if torch.is_tensor(x) else spread.new_full((len(spread),), x)
             half = every(self.strength() / 2)
             if self.training: self.last_width.copy_(2 * half.detach() * spread.detach().diagonal(dim1=1, dim2=2).mean(1))
             off = phi - phi[bins][:, None]
