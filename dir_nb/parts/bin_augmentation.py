@@ -221,7 +221,7 @@ def held_out_scores(
 BETAS = torch.logspace(-2, math.log10(4), 12, dtype=torch.float64) # that are tried
 
 class HeldOutAugmentation(BinAugmentation):
-    "An augmentation whose beta makes each output of an epoch most likely under the others of its bin. Source: ours."
+    "An augmentation whose beta makes outputs of an epoch most likely under the others of their bins. Source: ours."
     def setup(
         self,
         grid: BinGrid, # the bins
@@ -259,8 +259,11 @@ class HeldOutAugmentation(BinAugmentation):
         some = pooled > torch.finfo(torch.float32).tiny
         least = 1e-4 * torch.where(some, pooled, 1)
         spread = spread + least * torch.eye(spread.shape[1]).to(spread)
-        score = held_out_scores(self.recent.rows, self.recent.held, spread, BETAS.to(spread)).nanmean(1)
-        self.best.copy_(torch.where(some & score.isfinite().all(), BETAS.to(spread)[score.argmax()], self.best))
+        tried = BETAS.to(spread)
+        score = held_out_scores(self.recent.rows, self.recent.held, spread, tried)
+        each = torch.where(score.isfinite().all(0), tried[score.nan_to_num(-torch.inf).argmax(0)], torch.nan)
+        best = each.nanmedian()
+        self.best.copy_(torch.where(some & best.isfinite(), best, self.best))
         self.recent.clear()
 
     def report(self) -> dict[str, float]:
