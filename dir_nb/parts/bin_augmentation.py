@@ -142,7 +142,7 @@ class BinAugmentation(Part):
         "Per bin, mean variance of moved t in the epoch's last step."
         return {"width": self.last_width.clone()}
 
-# %% ../../nbs/lib/parts/18_parts.bin_augmentation.ipynb #c011
+# %% ../../nbs/lib/parts/18_parts.bin_augmentation.ipynb #h011
 class Recent(nn.Module):
     "The latest rows of every bin since it was cleared, a ring for each; nothing waits for the device. Source: ours."
     def __init__(
@@ -198,7 +198,7 @@ class Recent(nn.Module):
         "Forget all."
         for t in (self.rows, self.seen): t.zero_()
 
-# %% ../../nbs/lib/parts/18_parts.bin_augmentation.ipynb #c014
+# %% ../../nbs/lib/parts/18_parts.bin_augmentation.ipynb #h016
 def held_out_scores(
     rows: Tensor, # (B, m, R), outputs t
     held: Tensor, # (B,), how many of the m count, the first ones
@@ -217,7 +217,7 @@ def held_out_scores(
     unit = root.diagonal(dim1=1, dim2=2).log().sum(1) + (held - 1).to(root).log()
     return torch.where(held > 1, mean - unit - r / 2 * (2 * math.pi * betas.to(root)[:, None]).log(), torch.nan)
 
-# %% ../../nbs/lib/parts/18_parts.bin_augmentation.ipynb #c018
+# %% ../../nbs/lib/parts/18_parts.bin_augmentation.ipynb #h020
 BETAS = torch.logspace(-2, math.log10(4), 12, dtype=torch.float64) # that are tried
 
 class HeldOutAugmentation(BinAugmentation):
