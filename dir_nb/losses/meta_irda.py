@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Params', 'INNER_CLIP', 'region_density', 'prediction_entropy', 'characteristics', 'standardise', 'BinMean', 'MetaNet',
-           'adam_step', 'mean_over_processes', 'virtual_step', 'meta_gradient', 'head_with', 'encode_with', 'MetaStep',
-           'smooth_limit', 'smooth_exact', 'MetaAugmentation', 'objectives']
+           'adam_step', 'mean_over_processes', 'virtual_step', 'meta_gradient', 'head_with', 'encode_with',
+           'moved_features', 'MetaStep', 'smooth_limit', 'smooth_exact', 'LearntBins', 'MetaAugmentation', 'objectives']
 
 # %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c003
 import math
@@ -232,6 +232,18 @@ def encode_with(
     index = getattr(batch, "index", None)
     return feat if index is None else feat.reshape(-1, feat.shape[-1])[index]
 
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c0374
+def moved_features(
+    model: nn.Module, # has `encode(x) -> (N, ..., D)`
+    which: str, # 'head': the encoder stays | 'all'
+    *batches, # as `encode_with` takes them
+) -> tuple[Params, list[Callable[[Params], Tensor]]]: # of the model; (P, D) of each batch
+    "What a virtual step moves of a model, and features as functions of it."
+    if which == "head":
+        return {}, [lambda p, z=encode_with(model, b): z for b in batches]
+    own = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    return own, [lambda p, b=b: encode_with(model, b, {k: p[k] for k in own}) for b in batches]
+
 # %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c039
 INNER_CLIP = 1.0 # of `virtual_step`, within Meta-IRDA
 
@@ -304,53 +316,40 @@ def smooth_exact(
     var = smooth_limit(a.var, EXACT_LIMIT * a.sigma.square())
     return a.twice_var.detach() * a.terms[3] * a.logits(1 / a.terms[3], var).logsumexp(1)
 
-# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c046
-class MetaAugmentation(Augmentation):
-    "IRDA's augmentation with learnt v_b and scales: IRDA paper, sec. 3.5.2; `ValueError` for options that do not fit."
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c0452
+class LearntBins(Part):
+    "Learnt v_b, a_b, c_b of each bin, for an augmentation to inherit before its own class: IRDA paper, sec. 3.5.2."
     wants_draws = True
 
-    def __init__(
+    def learn_by(
         self,
-        beta: float = 0.05, # factor on the covariance, before c_b; what it counts: `strength`
-        alpha: float = 0.0, # factor on the mean shift, before a_b
-        strength: str = "relative", # 'relative': beta counts noise variances, on average over samples | 'absolute'
-        shift: str | Callable = "none", # 'residual' | 'feature' | 'none', or such a function
-        smoothing: str | Callable = "wfds", # 'wfds' | 'fds' | 'none', or such a function
-        window: tuple | None = ("gaussian", 5, 2.0), # kernel over bins: kind, size, sigma; None is the bin alone
+        step: MetaStep | None = None, # how it learns; None is `MetaStep()`
         max_scale: float = 4.0, # both scales stay in (1/M, M)
         v_start: float = 0.05, # v_b at the network's start, in (0, 1)
-        step: MetaStep | None = None, # how it learns; None is `MetaStep()`
-        statistics: Statistics | None = None, # None is full covariances at momentum 0.9, which is the mean loss's too
-    ):
-        super().__init__(beta, alpha, strength, shift, smoothing, window, statistics=statistics)
-        self.isotropic = True # the v_b in force is learnt, of any statistics
+    ) -> None:
+        "In the constructor: make the network."
         self.v_start = number("v_start", v_start, above=0, below=1)
         self.net, self.step = MetaNet(max_scale=max_scale), step or MetaStep()
 
-    def setup(
+    def learn_of(
         self,
-        grid: BinGrid, # the bins
         counts: Tensor, # (B,) training count per bin
-        dim: int, # D
-    ) -> "MetaAugmentation": # itself
-        "Take the measure of the data."
-        super().setup(grid, counts, dim)
-        b = grid.n_bins
-        self.bin_loss = BinMean(b, self.statistics.momentum)
+        momentum: float | None, # of the mean loss
+    ) -> None:
+        "In `setup`: make room for characteristics and outputs."
+        b = len(counts)
+        self.bin_loss = BinMean(b, momentum)
         self.register_buffer("counts", torch.as_tensor(counts).clone(), persistent=False)
         self.register_buffer("traits", torch.zeros(b, 4)) # standardised characteristics
+        self.register_buffer("v", torch.zeros(b)) # v_b in force
         for name in ("shift_scale", "var_scale"): self.register_buffer(name, torch.ones(b)) # a_b, c_b in force
         self.step.setup(self.net.phi)
-        return self
 
-    def moments(self, w: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]: # (D,), 0-dim -> w' mu (B,) and s^2 (B,)
-        "As `Augmentation` with the v_b in force, times c_b."
-        mean, var = super().moments(w, sigma)
-        return mean, self.var_scale.to(var) * var
-
-    def bin_scale(self) -> Tensor: # (B,)
-        "a_b in force, 0 where nothing is known."
-        return self.known * self.shift_scale
+    def objectives(
+        self, loss: Part, model: nn.Module, batch: Any, drawn: Any, weight: Tensor | None,
+    ) -> tuple[Params, Callable, Callable]: # theta; L_train(theta, phi); L_meta(theta)
+        "What both levels differentiate, of the loss that the augmentation belongs to."
+        raise NotImplementedError
 
     @contextmanager
     def using(self, outputs: Tensor) -> Iterator[None]: # (B, 3)
@@ -377,22 +376,14 @@ class MetaAugmentation(Augmentation):
 
     @torch.no_grad()
     def prepare(
-        self, loss: IRDALoss, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Callable,
+        self, loss: Part, model: nn.Module, batch: Any, epoch: int, lr: float, draw: Callable,
         weight: Tensor | None,
     ) -> None:
         "Before a step: learn from a balanced batch what its augmentation should be (after Shu et al., 2019)."
         if not self.step.due(epoch, lr): return
-        params, train_loss, meta_loss = objectives(loss, model, batch, draw(), weight)
+        params, train_loss, meta_loss = self.objectives(loss, model, batch, draw(), weight)
         self.step.learn(self.net.phi, train_loss, meta_loss, params, lr)
         self.refresh()
-
-    @torch.no_grad()
-    def gather(
-        self, pred_bins: Tensor, feat: Tensor, bins: Tensor, pred: Tensor, nats: Callable[[], Tensor],
-    ) -> None:
-        "As `Augmentation`, and every bin's ReMSE over the scale of the noise."
-        super().gather(pred_bins, feat, bins, pred, nats)
-        self.bin_loss.update(nats(), bins)
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: join what each has seen."
@@ -411,15 +402,70 @@ class MetaAugmentation(Augmentation):
         self.refresh()
 
     def report(self) -> dict[str, float]:
-        "As `Augmentation`, and v_b and c_b of tail and head, and the mean meta loss, in deviations of the targets."
+        "And v_b and c_b of tail and head, and the mean meta loss, in deviations of the targets."
         tail, head = count_thirds(self.counts)
         found = {"v_mean": self.v[self.counts > 0], "v_tail": self.v[tail], "v_head": self.v[head],
                  "scale_tail": self.var_scale[tail], "scale_head": self.var_scale[head], "meta_loss": self.step.value}
         return super().report() | {k: float(x.mean()) for k, x in found.items()}
 
     def trace(self) -> dict[str, Tensor]: # (B,) each
-        "Per bin, for the epoch: s^2 / sigma^2 in its last step, v_b, and the scales a_b and c_b."
-        return super().trace() | {"mean_scale": self.shift_scale.clone(), "var_scale": self.var_scale.clone()}
+        "And, per bin, v_b and the scales a_b and c_b."
+        scales = {"mean_scale": self.shift_scale.clone(), "var_scale": self.var_scale.clone()}
+        return super().trace() | {"v": self.v.clone()} | scales
+
+# %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c046
+class MetaAugmentation(LearntBins, Augmentation):
+    "IRDA's augmentation with learnt v_b and scales: IRDA paper, sec. 3.5.2; `ValueError` for options that do not fit."
+    def __init__(
+        self,
+        beta: float = 0.05, # factor on the covariance, before c_b; what it counts: `strength`
+        alpha: float = 0.0, # factor on the mean shift, before a_b
+        strength: str = "relative", # 'relative': beta counts noise variances, on average over samples | 'absolute'
+        shift: str | Callable = "none", # 'residual' | 'feature' | 'none', or such a function
+        smoothing: str | Callable = "wfds", # 'wfds' | 'fds' | 'none', or such a function
+        window: tuple | None = ("gaussian", 5, 2.0), # kernel over bins: kind, size, sigma; None is the bin alone
+        max_scale: float = 4.0, # both scales stay in (1/M, M)
+        v_start: float = 0.05, # v_b at the network's start, in (0, 1)
+        step: MetaStep | None = None, # how it learns; None is `MetaStep()`
+        statistics: Statistics | None = None, # None is full covariances at momentum 0.9, which is the mean loss's too
+    ):
+        super().__init__(beta, alpha, strength, shift, smoothing, window, statistics=statistics)
+        self.isotropic = True # the v_b in force is learnt, of any statistics
+        self.learn_by(step, max_scale, v_start)
+
+    def setup(
+        self,
+        grid: BinGrid, # the bins
+        counts: Tensor, # (B,) training count per bin
+        dim: int, # D
+    ) -> "MetaAugmentation": # itself
+        "Take the measure of the data."
+        super().setup(grid, counts, dim)
+        self.learn_of(counts, self.statistics.momentum)
+        return self
+
+    def moments(self, w: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]: # (D,), 0-dim -> w' mu (B,) and s^2 (B,)
+        "As `Augmentation` with the v_b in force, times c_b."
+        mean, var = super().moments(w, sigma)
+        return mean, self.var_scale.to(var) * var
+
+    def bin_scale(self) -> Tensor: # (B,)
+        "a_b in force, 0 where nothing is known."
+        return self.known * self.shift_scale
+
+    def objectives(
+        self, loss: IRDALoss, model: nn.Module, batch: Any, drawn: Any, weight: Tensor | None,
+    ) -> tuple[Params, Callable, Callable]: # theta; L_train(theta, phi); L_meta(theta)
+        "The function of this name."
+        return objectives(loss, model, batch, drawn, weight)
+
+    @torch.no_grad()
+    def gather(
+        self, pred_bins: Tensor, feat: Tensor, bins: Tensor, pred: Tensor, nats: Callable[[], Tensor],
+    ) -> None:
+        "As `Augmentation`, and every bin's ReMSE over the scale of the noise."
+        super().gather(pred_bins, feat, bins, pred, nats)
+        self.bin_loss.update(nats(), bins)
 
 # %% ../../nbs/lib/losses/25_losses.meta_irda.ipynb #c048
 def objectives(
@@ -431,14 +477,8 @@ def objectives(
 ) -> tuple[Params, Callable, Callable]: # theta; L_train(theta, phi); L_meta(theta)
     "Parameters of the virtual step; training loss and meta loss as functions of them (IRDA paper, sec. 3.5.2)."
     part, step = loss.augmentation, loss.augmentation.step
-    if step.params == "head":
-        params = {f"head.{k}": p for k, p in model.head.named_parameters()}
-        z, z_meta = (encode_with(model, b) for b in (batch, drawn))
-        feats, feats_meta = (lambda p: z), (lambda p: z_meta)
-    else:
-        params = {k: p for k, p in model.named_parameters() if p.requires_grad}
-        feats, feats_meta = (lambda p: encode_with(model, batch, p)), (lambda p: encode_with(model, drawn, p))
-
+    moved, (feats, feats_meta) = moved_features(model, step.params, batch, drawn)
+    params = moved or {f"head.{k}": p for k, p in model.head.named_parameters()}
     loss.bins_of(batch.target) # the grid keeps its edges per device and type: what a transform makes must not be kept
     def predict(feat: Tensor, head: tuple[Tensor, Tensor]) -> Tensor: # (P, D), (w, w_0) -> (P, 1)
         return F.linear(feat.to(head[0]), head[0][None], head[1][None])

@@ -72,9 +72,8 @@ class RankLoss(Part):
         balance = Balance(prior=1.0) if balance is None else instance("balance", balance, Balance)
         self.grid, self.balance, self.reduction = grid, balance, check_reduction(reduction)
         self.head = BinHead(grid.values, dim, basis)
-        labels = SoftLabels() if labels is None else instance("labels", labels, SoftLabels)
         decoder = LabelDecoder() if decoder is None else instance("decoder", decoder, LabelDecoder)
-        self.labels = labels.setup(grid)
+        self.labels = (SoftLabels() if labels is None else instance("labels", labels, SoftLabels)).setup(grid)
         self.decoder = decoder.setup(grid, balance.density(counts), self.head.rank)
         weight, prior = balance.weights(counts), balance.log_prior(counts)
         self.register_buffer("bin_weight", None if weight is None else weight.float())
@@ -140,7 +139,7 @@ class RankLoss(Part):
         loss = self.batch_loss(t, y, bins, weight, feat)
         if self.training:
             self.watch.see(y)
-            self.gather(feat.detach(), t.detach(), bins)
+            self.gather(feat.detach(), t.detach(), y, bins)
         return loss
 
     def batch_loss(
@@ -153,27 +152,32 @@ class RankLoss(Part):
         own: tuple[Tensor, Tensor] | None = None, # C, d that made t; None is the head's
     ) -> Tensor: # scalar, or (N,) for 'none'
         "The loss of a batch (`rank_loss`), and nothing else."
-        at, prior = bins.clamp_min(0), self.log_prior
+        at, widen = bins.clamp_min(0), None
         if self.bin_weight is not None:
             mine = self.bin_weight[at]
             weight = mine if weight is None else mine * vector(weight, "weight", len(bins))
-        labels, logits = self.labels(y, at), self.head.logits(t)
-        if self.clusters is not None:
-            eta, cluster = self.clusters.shares(feat)
-            share = eta.T[cluster].log()
-            prior = share if prior is None else share + prior
-        widen = None
+        logits, labels, prior = self.terms(t, y, at, feat)
         if self.augmentation is not None:
             widen = self.augmentation.widen(self.head, at, labels, None if own is None else own[0])
         return rank_loss(logits, labels, prior, widen, weight, self.reduction)
 
+    def terms(self, t: Tensor, y: Tensor, at: Tensor, feat: Tensor) -> tuple: # (N, R), (N,), (N,), (N, D)
+        "Logits, targets over bins and log prior of a batch, as `rank_loss` takes them."
+        prior = self.log_prior
+        if self.clusters is not None:
+            eta, cluster = self.clusters.shares(feat)
+            share = eta.T[cluster].log()
+            prior = share if prior is None else share + prior
+        return self.head.logits(t), self.labels(y, at), prior
+
     @torch.no_grad()
-    def gather(self, feat: Tensor, t: Tensor, bins: Tensor) -> None: # (N, D), (N, R), (N,)
+    def gather(self, feat: Tensor, t: Tensor, y: Tensor, bins: Tensor) -> None: # (N, D), (N, R), (N,), (N,)
         "Count a training step: features, and where the model guesses labels to be."
         if self.clusters is not None: self.clusters.gather(feat, bins)
         if self.augmentation is None: return
         guess = self.grid.nearest(bin_mean(self.posterior(t, GUESS), self.decoder.values))
-        self.augmentation.gather(self.head, feat, t, bins, guess)
+        nats = lambda: rank_loss(*self.terms(t, y, bins.clamp_min(0), feat), reduction="none")
+        self.augmentation.gather(self.head, feat, t, bins, guess, nats)
 
     # predictions
 
@@ -183,8 +187,8 @@ class RankLoss(Part):
         tau: float | None = None, # share of the training prior; None is the decoder's
     ) -> Tensor: # (N, B), sums to one; no mass in a bin without density
         "What a sample's label may be, for the evaluation's prior."
-        u, left = self.head.logits(t.float()), self.balance.weight + self.balance.prior - 1
-        if left: u = u + left * self.decoder.log_density.clamp_min(FLOOR)
+        u = self.head.logits(t.to(torch.promote_types(t.dtype, torch.float32)))
+        if left := self.balance.weight + self.balance.prior - 1: u = u + left * self.decoder.log_density.clamp_min(FLOOR)
         return self.decoder.posterior(t, u, tau)
 
     @torch.no_grad()
