@@ -107,11 +107,11 @@ def test_battery_real(name, tmp_path):
     prepare(name, flat_dataset(CONF[name]), tmp_path)
     p = open_prepared(name, tmp_path)
     check_dataset(p)
-    assert p.n_seeds == 5
-    for s in range(5):
+    assert p.n_seeds == 10
+    for s in range(p.n_seeds):
         counts = [p.seed(s).regions.mask(r).sum() for r in ("many", "medium", "few")]
         assert min(counts) > 0, f"seed {s}: an empty shot region"
-    assert len({row.tobytes() for row in p.splits}) == 5, "every seed draws its own split"
+    assert len({row.tobytes() for row in p.splits}) == p.n_seeds, "every seed draws its own split"
     sums_file = (ROOT / "data" / name / "SHA256SUMS").read_text()
     assert all(line.split()[0] in (ROOT / "data" / name / "PROVENANCE.md").read_text() for line in sums_file.splitlines())
 

@@ -45,9 +45,10 @@ def rank_loss(
     above = u if widen is None else u + shaped(widen, "widen", n, b)
     return reduce_loss(above.logsumexp(1) - (labels.to(u) * u).sum(1), weight, reduction)
 
-# %% ../../nbs/lib/losses/28_losses.rank.ipynb #c011
+# %% ../../nbs/lib/losses/28_losses.rank.ipynb #c0105
 GUESS = 0.3 # share of the training prior in the guesses that smoothing counts
 
+# %% ../../nbs/lib/losses/28_losses.rank.ipynb #c011
 class RankLoss(Part):
     "ReMSE of rank R, and IRDA of rank R with an augmentation: IRDA paper, Eq. 12 and 18; `ValueError` for parts. Ours."
     term = loss_term
