@@ -109,7 +109,7 @@ def rank_objectives(
         feat, own = feats(p), head_of(p)
         with in_full(), part.using(part.learnt(phi)):
             t = coefficients(feat, own)
-            return loss.batch_loss(t, y, bins, weight, feat, (own["weight"], own["bias"])).mean()
+            return loss.batch_loss(t, y, bins, weight, feat, own["weight"]).mean()
 
     def meta_loss(p: Params) -> Tensor:
         feat = feats_meta(p)

@@ -150,7 +150,7 @@ class RankLoss(Part):
         bins: Tensor, # (N,) of each target; -1 for none
         weight: Tensor | None, # (N,) or (N, 1)
         feat: Tensor, # (N, D), for clusters
-        own: tuple[Tensor, Tensor] | None = None, # C, d that made t; None is the head's
+        weight_of_head: Tensor | None = None, # (R, D), the C that made t; None is the head's
     ) -> Tensor: # scalar, or (N,) for 'none'
         "The loss of a batch (`rank_loss`), and nothing else."
         at, widen = bins.clamp_min(0), None
@@ -159,7 +159,7 @@ class RankLoss(Part):
             weight = mine if weight is None else mine * vector(weight, "weight", len(bins))
         logits, labels, prior = self.terms(t, y, at, feat)
         if self.augmentation is not None:
-            widen = self.augmentation.widen(self.head, at, labels, None if own is None else own[0])
+            widen = self.augmentation.widen(self.head, at, labels, weight_of_head)
         return rank_loss(logits, labels, prior, widen, weight, self.reduction)
 
     def terms(self, t: Tensor, y: Tensor, at: Tensor, feat: Tensor) -> tuple: # (N, R), (N,), (N,), (N, D)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..bins import BinGrid
 from ..checks import instance, number, one_of
 from ..kernels import kernel_matrix, kernel_window
-from ..lds import label_density
+from .balance import Balance
 from .bin_head import scaled_values
 from .decoder import bin_mean, bin_median
 from .part import Part
@@ -171,7 +171,7 @@ def fit_decoder(
 ) -> LabelDecoder: # called with outputs (M,) or (M, R): predictions (M,), target units
     "A decoder for a model as it is, without training it again; errors as `LabelModel.fit`. Source: ours."
     t, y = torch.as_tensor(t), torch.as_tensor(y)
-    density = label_density(grid.counts(y).double(), kernel_window("gaussian", 5, 2.0))
+    density = Balance().density(grid.counts(y))
     decoder = LabelDecoder(tau, 1.0, reading).setup(grid, density, 1 if t.ndim == 1 else t.shape[1])
     return decoder.fit(t, y).eval()
 
@@ -186,8 +186,7 @@ class PostHocDecoder(Part):
     ):
         super().__init__()
         decoder = LabelDecoder(pooled=1.0) if decoder is None else instance("decoder", decoder, LabelDecoder)
-        density = label_density(torch.as_tensor(counts).double(), kernel_window("gaussian", 5, 2.0))
-        self.decoder = decoder.setup(grid, density)
+        self.decoder = decoder.setup(grid, Balance().density(counts))
 
     def finish(self, run: Any) -> None: # a `Trainer`
         "After training: what outputs look like for each label."
