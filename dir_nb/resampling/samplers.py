@@ -110,6 +110,7 @@ class NewRows:
 class Resampler(BaseEstimator):
     "Bumps of relevance brought to a size; what makes new rows is `make`."
     toward = "mean" # what bumps grow or shrink to (`goals`)
+    copies = False # whether all rows are those of X, so that `sample_indices_` says everything
 
     def __init__(self, relevance="both", threshold=0.5, amounts="balance", categorical=(), random_state=None):
         self.relevance, self.threshold, self.amounts = relevance, threshold, amounts
@@ -170,7 +171,7 @@ def taken(
 # %% ../../nbs/lib/resampling/31_resampling.samplers.ipynb #c018
 class RandomUnder(Resampler):
     "Random under-sampling of large bumps to the smallest. Source: Branco et al. (2016), R package UBL, unverified."
-    toward = "least"
+    toward, copies = "least", True
 
     def make(self, table, target, rows, count, rng):
         return self._none(table) # only factors above 1 ask for more
@@ -178,7 +179,7 @@ class RandomUnder(Resampler):
 # %% ../../nbs/lib/resampling/31_resampling.samplers.ipynb #c021
 class RandomOver(Resampler):
     "Random over-sampling of small bumps to the largest. Source: Branco et al. (2016), R package UBL, unverified."
-    toward = "most"
+    toward, copies = "most", True
 
     def make(self, table, target, rows, count, rng):
         base = rows[rng.randint(len(rows), size=count)]
