@@ -1,16 +1,26 @@
-"""Every sampler: what goes in comes out of the same type, never missing, the same for the same seed; and in imbalanced-learn's Pipeline."""
+"""Every sampler: what goes in comes out of the same type, never missing, the same for the same seed; in imbalanced-learn's Pipeline, and in training."""
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from project import ROOT
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
+from dir_nb.bins import BinGrid, ShotRegions
+from dir_nb.conf import load_conf
+from dir_nb.methods import build_method
 from dir_nb.resampling.samplers import GaussianNoise, RandomOver, RandomUnder
 from dir_nb.resampling.smogn import SMOGN
 from dir_nb.resampling.smoter import SMOTER
+from dir_nb.train.batches import seed_epoch
+from dir_nb.train.config import TrainConfig
+from dir_nb.train.core import Trainer, fit
 
+CONF = load_conf(ROOT)
 SAMPLERS = [RandomUnder, RandomOver, GaussianNoise, SMOTER, SMOGN]
 each = pytest.mark.parametrize("kind", SAMPLERS)
 
@@ -123,3 +133,85 @@ def test_in_the_pipeline_of_imbalanced_learn(kind):
     assert model.predict(x).shape == y.shape  # nothing is re-sampled here
     search = GridSearchCV(model, {f"{kind.__name__.lower()}__threshold": [.5, .8]}, cv=2).fit(x, y)
     assert search.best_params_
+
+
+# As a part of a method
+
+class Rows:
+    """Skewed targets of three features; as `pictures` the same features in three dimensions, which a net flattens."""
+    def __init__(self, n, seed, pictures=False):
+        g = torch.Generator().manual_seed(seed)
+        self.x = torch.randn(n, 3, generator=g)
+        self.targets = (self.x[:, 0] + .3 * torch.randn(n, generator=g)).exp().clamp(.01, 9.9)
+        if pictures: self.x = self.x[:, :, None]
+
+    def __len__(self): return len(self.targets)
+    def __getitem__(self, i): return self.x[i], self.targets[i], None
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 16), torch.nn.ReLU(), torch.nn.Dropout(.1)), torch.nn.Linear(16, 1)
+
+    def encode(self, x): return self.body(x)
+
+    def forward(self, x):
+        z = self.encode(x)
+        return self.head(z), z
+
+
+def _run(method, pictures=False, folder=None, stop=None, epochs=6):
+    train, val, grid = Rows(600, 0, pictures), Rows(200, 1, pictures), BinGrid(0, 10, .5)
+    counts = grid.counts(train.targets)
+    y = train.targets.double()
+    view = SimpleNamespace(grid=grid, train=train, val=val, counts=counts, regions=ShotRegions.by_count(counts, many=40, few=10),
+                           target_mean=float(y.mean()), target_std=float(y.std(correction=0)), many_shot=40)
+    seed_epoch(0, -1)
+    config = TrainConfig(epochs=epochs, batch_size=64, lr=.01, checkpoint_seconds=0)
+    return fit(Trainer(Net(), build_method(CONF["methods"][method], view, 16), view, config, 0, folder, "k"), progress=False, stop_after=stop)
+
+
+def _rare_bias(run):
+    data = run.view.val
+    pred = run.method.predict(run.model, data.x)[:, 0]
+    return float((pred - data.targets)[data.targets > 3].mean())
+
+
+@pytest.mark.parametrize("pictures", [False, True], ids=["table", "pictures"])
+@pytest.mark.parametrize("method", ["smoter", "smogn"])
+def test_rare_targets_are_less_underrated(method, pictures):
+    assert _rare_bias(_run(method, pictures)) > _rare_bias(_run("l1", pictures)) + .2
+
+
+@pytest.mark.parametrize("pictures", [False, True], ids=["table", "pictures"])
+def test_a_run_that_is_taken_up_again_ends_in_the_same_bits(pictures, tmp_path):
+    whole = _run("smogn", pictures)
+    _run("smogn", pictures, tmp_path, stop=3)
+    again = _run("smogn", pictures, tmp_path)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
+    finished = _run("smogn", pictures, tmp_path)  # nothing is left to do
+    assert all(torch.equal(v, finished.model.state_dict()[k]) for k, v in whole.model.state_dict().items())
+
+
+@pytest.mark.parametrize("pictures", [False, True], ids=["table", "pictures"])
+def test_in_feature_space_the_encoder_is_that_of_the_plain_loss(pictures):
+    plain, mixed = _run("l1", pictures).model.state_dict(), _run("smogn", pictures).model.state_dict()
+    same = all(torch.equal(plain[k], mixed[k]) for k in plain if k.startswith("body"))
+    assert same is pictures
+    assert not all(torch.equal(plain[k], mixed[k]) for k in plain if k.startswith("head"))
+
+
+def test_dense_targets_are_refused_before_training():
+    class Depth(Rows):
+        targets = torch.ones(4, 8, 8)
+        def __init__(self): pass
+
+    with pytest.raises(ValueError, match="dense targets cannot be re-sampled"):
+        build_method(CONF["methods"]["smogn"], SimpleNamespace(
+            grid=BinGrid(0, 10, 1.), train=Depth(), counts=torch.ones(10), target_std=1., many_shot=1), 4).sampler(Depth(), 0)
+
+
+def test_the_methods_are_not_in_the_grid():
+    assert not {"smoter", "smogn"} & set(CONF["grid"]["methods"])
