@@ -6,7 +6,7 @@
 __all__ = ['OWN', 'PACKAGES', 'RUN', 'Package', 'skewed', 'own_times', 'run_package', 'package_times']
 
 # %% ../../nbs/compendium/08_resampling_bench.ipynb #c003
-import json, subprocess, sys, tempfile, time
+import json, os, subprocess, sys, tempfile, time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +25,18 @@ OWN = {kind.__name__: kind for kind in (RandomUnder, RandomOver, GaussianNoise, 
 class Package:
     "A public package, what it needs, and how it is called on a data frame `df` with target `y`."
     needs: tuple[str, ...] # requirements
+    load: str # Python, not timed
     call: str # Python, leaves `out`
 
 PACKAGES = {
-    "smogn": Package(("smogn==0.1.2", "numpy==1.23.5", "pandas==1.5.3"), "import smogn; out = smogn.smoter(data=df, y='y')"),
-    "imbreg": Package(("imbreg==0.1.3",), "from imbreg.resampling import smogn_regress; out = smogn_regress(df, 'y', seed=0)")}
+    "smogn": Package(("smogn==0.1.2", "numpy==1.23.5", "pandas==1.5.3"), "import smogn", "out = smogn.smoter(data=df, y='y')"),
+    "imbreg": Package(("imbreg==0.1.3",), "from imbreg.resampling import smogn_regress", "out = smogn_regress(df, 'y', seed=0)")}
 
 RUN = """import json, sys, time
 import numpy as np, pandas as pd
 table = np.load(sys.argv[1])
 df = pd.DataFrame(table, columns=[f"x{i}" for i in range(table.shape[1] - 1)] + ["y"])
+LOAD
 start = time.perf_counter()
 CALL
 print()
@@ -73,8 +75,9 @@ def run_package(
     "One call in its own process."
     with tempfile.TemporaryDirectory() as d:
         np.save(Path(d) / "table.npy", np.column_stack(skewed(rows)))
-        command = [str(python), "-c", RUN.replace("CALL", package.call), str(Path(d) / "table.npy")]
-        try: done = subprocess.run(command, capture_output=True, text=True, timeout=deadline)
+        command = [str(python), "-c", RUN.replace("LOAD", package.load).replace("CALL", package.call), str(Path(d) / "table.npy")]
+        clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MPLBACKEND")} # a notebook's, which theirs do not know
+        try: done = subprocess.run(command, capture_output=True, text=True, timeout=deadline, env=clean)
         except subprocess.TimeoutExpired: return {"seconds": np.nan, "problem": f"more than {deadline:g} s"}
     if done.returncode: return {"seconds": np.nan, "problem": done.stderr.strip().splitlines()[-1][:200]}
     return json.loads(done.stdout.strip().splitlines()[-1])
