@@ -51,7 +51,7 @@ def flags(
     return [i for i, c in enumerate(x.T) if ((c == c.min()) | (c == c.max())).all()]
 
 class Resampled(Part):
-    "Training on re-sampled data: rows of a table, else features, with the head trained on; `ValueError` for dense targets."
+    "Training on re-sampled rows of a table, else of features, by the head alone. Source: ours; dense targets are refused."
     def __init__(self,
         grid: BinGrid, # the bins
         sampler: Resampler, # such as `SMOGN(k=5)`; without a random state it takes the run's seed
