@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab bench benchmark gpu studies search env data export contents
+.PHONY: repro test lab bench resampling benchmark gpu studies search env data export contents
 .DEFAULT_GOAL := repro
 
 # uv installs in a third of pip's time. It does not read pip's settings (a mirror, say): where it fails, pip goes on.
@@ -38,6 +38,9 @@ lab: env data  ## JupyterLab on the tour
 bench: env  ## step times on this machine (results/bench), and their figure
 	dir-nb notebook nbs/experiments/bench.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
+
+resampling: env  ## seconds of our samplers beside smogn and imbreg (downloaded, and removed again): results/bench/resampling.csv
+	dir-nb notebook nbs/experiments/resampling.ipynb
 
 benchmark: env  ## one of the papers' benchmarks at its size, DATA=agedb_dir say (days on a GPU), and its table; FIGURES=1: those too
 	dir-nb benchmark $(DATA) $(if $(FIGURES),--figures)
