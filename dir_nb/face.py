@@ -37,6 +37,8 @@ PUBLIC = { # package -> name -> module below the package
         "MetaAugmentation": "meta_irda", "rank_loss": "rank", "RankLoss": "rank",
         "isda_r_loss": "isda", "ISDARLoss": "isda", "risda_r_loss": "isda", "RISDARLoss": "isda",
         "ordinal_entropy_loss": "ordinal_entropy", "OrdinalEntropyLoss": "ordinal_entropy",
+        "ranksim_loss": "ranksim", "RankSimLoss": "ranksim", "conr_loss": "conr", "ConRLoss": "conr",
+        "rank_n_contrast_loss": "rank_n_contrast", "RankNContrastLoss": "rank_n_contrast",
         "norm_order_loss": "norms", "norm_target_loss": "norms", "NormOrderLoss": "norms",
     },
 }
