@@ -15,7 +15,8 @@ from dir_nb.train.config import TrainConfig
 from dir_nb.train.core import Trainer, fit, predict
 
 CONF = load_conf(ROOT)
-METHODS = [*CONF["grid"]["methods"], "frob_lds", "frob_fds", "frob_irda", "irda_rank", "irda_rank_b0"]
+METHODS = [*CONF["grid"]["methods"], "frob_lds", "frob_fds", "frob_irda", "irda_rank", "irda_rank_b0",
+           "ordinal_entropy", "ranksim", "conr", "supcr", "supcr_two_stage"]
 
 
 class Rows:
