@@ -27,7 +27,8 @@ PUBLIC = { # package -> name -> module below the package
         "Resampled": "resampling.parts",
         "open_prepared": "data.core", "balanced_split": "data.core",
         "FeatureRegressor": "models.core", "MLP": "models.mlp", "ResNet": "models.resnet",
-        "Method": "train.method", "NormSchedule": "train.norm_schedule", "TrainConfig": "train.config",
+        "Method": "train.method", "NormSchedule": "train.norm_schedule",
+        "TwoViews": "parts.views", "TwoStages": "train.two_stage", "TrainConfig": "train.config",
         "Trainer": "train.core", "fit": "train.core", "predict": "train.core", "evaluate": "train.core",
         "build_method": "methods", "run_seed": "run", "run_method": "seeds",
     },
@@ -40,6 +41,8 @@ PUBLIC = { # package -> name -> module below the package
         "MetaAugmentation": "meta_irda", "rank_loss": "rank", "RankLoss": "rank",
         "isda_r_loss": "isda", "ISDARLoss": "isda", "risda_r_loss": "isda", "RISDARLoss": "isda",
         "ordinal_entropy_loss": "ordinal_entropy", "OrdinalEntropyLoss": "ordinal_entropy",
+        "ranksim_loss": "ranksim", "RankSimLoss": "ranksim", "conr_loss": "conr", "ConRLoss": "conr",
+        "rank_n_contrast_loss": "rank_n_contrast", "RankNContrastLoss": "rank_n_contrast",
         "norm_order_loss": "norms", "norm_target_loss": "norms", "NormOrderLoss": "norms",
     },
 }

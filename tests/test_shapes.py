@@ -14,12 +14,15 @@ from dir_nb.bins import BinGrid
 from dir_nb.compendium import surrogate as su
 from dir_nb.feature_stats import ProjectedStats, Statistics
 from dir_nb.losses import balanced_mse as bm
+from dir_nb.losses import conr as cr
 from dir_nb.losses import irda as ir
 from dir_nb.losses import isda
 from dir_nb.losses import meta_irda as mi
 from dir_nb.losses import ordinal_entropy as oe
 from dir_nb.losses import pointwise as pw
 from dir_nb.losses import rank as rk
+from dir_nb.losses import rank_n_contrast as rn
+from dir_nb.losses import ranksim as rs
 from dir_nb.losses import remse as rm
 from dir_nb.parts import augmentation as au
 from dir_nb.parts import bin_head as bh
@@ -189,6 +192,13 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         "tightness": (oe.tightness, feat | {"proto": ("exact", uniform(n, d))}),
         "ordinal_entropy_loss": (oe.ordinal_entropy_loss, {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
         "OrdinalEntropyLoss": (oe.OrdinalEntropyLoss(), {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+        "ranksim_loss": (rs.ranksim_loss, {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+        "RankSimLoss": (rs.RankSimLoss(), {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+        "contrast": (rn.contrast, {"sim": ("exact", -uniform(n, n)), "far": ("exact", uniform(n, n))}),
+        "rank_n_contrast_loss": (rn.rank_n_contrast_loss, {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+        "RankNContrastLoss": (rn.RankNContrastLoss(), {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
+        "conr_loss": (lambda **a: cr.conr_loss(**a, width=1.5), {"feat": ("columns", feat["feat"][1])} | sample),
+        "ConRLoss": (cr.ConRLoss(grid, width=1.5), {"feat": ("columns", feat["feat"][1])} | sample),
     }
 
 
@@ -257,16 +267,19 @@ def test_numbers(value):
         "rank": [lambda: bh.Legendre(value), lambda: bh.Radial(value), lambda: lm.LabelModel(BinGrid(0, 3, 1), value)],
         "tau": [lambda: lm.LabelDecoder(value), lambda: Decoder("median", value)],
         "pooled": [lambda: lm.LabelDecoder(pooled=value)],
-        "width": [lambda: bh.SoftLabels(value)],
+        "width": [lambda: bh.SoftLabels(value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), value)],
         "beta": [lambda: BinAugmentation(value), lambda: au.Augmentation(value), lambda: isda.OwnBin(value), lambda: isda.Reasoning(value), lambda: mi.MetaAugmentation(value), lambda: pw.HuberLoss(value), lambda: pw.FocalRLoss(beta=value), lambda: pw.huber_loss(torch.ones(2), torch.ones(2), beta=value)],
-        "gamma": [lambda: pw.FocalRLoss(gamma=value)],
+        "gamma": [lambda: pw.FocalRLoss(gamma=value), lambda: rs.ranksim_loss(torch.ones(2, 2), torch.ones(2), gamma=value)],
         "scale": [lambda: Noise(value)],
         "weight": [lambda: Balance(weight=value)],
         "prior": [lambda: Balance(prior=value)],
         "k": [lambda: Clusters(value)],
         "shrink": [lambda: Clusters(2, shrink=value)],
         "sample": [lambda: Clusters(2, sample=value)],
-        "strength": [lambda: oe.OrdinalEntropyLoss(strength=value)],
+        "strength": [lambda: oe.OrdinalEntropyLoss(strength=value), lambda: rs.RankSimLoss(strength=value), lambda: rn.RankNContrastLoss(strength=value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), strength=value)],
+        "lam": [lambda: rs.ranksim_loss(torch.ones(2, 2), torch.ones(2), value), lambda: rs.RankSimLoss(value)],
+        "temperature": [lambda: rn.RankNContrastLoss(value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), temperature=value)],
+        "push": [lambda: cr.ConRLoss(BinGrid(0, 3, 1), push=value)],
         "alpha": [lambda: au.Augmentation(alpha=value), lambda: isda.Reasoning(alpha=value)],
         "tail": [lambda: au.Augmentation(tail=value)],
         "ramp_epochs": [lambda: isda.OwnBin(ramp_epochs=value)],

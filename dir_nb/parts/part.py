@@ -34,6 +34,7 @@ class Step:
 class Part(nn.Module):
     "One concern of a method. Every hook does nothing until a part overrides it."
     views = 1 # views of every sample that it needs in a step
+    moves: dict[str, float] | None = None # how they are drawn, over what the data set says
     wants_draws = False # whether `before_step` needs class-balanced batches
     owns_head = False # whether it predicts by a head of its own, so that the model's is not trained
     rate: float | None = None # learning rate of its own parameters; None is the model's

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from ..bins import BalancedIndices, BinGrid
-from ..data.core import Pictures
+from ..data.core import ArrayDataset, Pictures
 
 # %% ../../nbs/lib/train/71_train.batches.ipynb #c006
 def seed_epoch(
@@ -85,7 +85,9 @@ class Views:
     def __init__(self,
         data: Any, # `data[list of indices]` is (x, target, mask), inputs augmented at random
         count: int, # views
-    ): self.data, self.count = data, count
+        moves: dict[str, float] | None = None, # how they are drawn, over what the data set says
+    ):
+        self.data, self.count = data.viewed(moves) if isinstance(data, ArrayDataset) else data, count
 
     def __len__(self) -> int: return len(self.data)
 

@@ -91,7 +91,7 @@ class Phase:
     split: str = "train" # whose samples it trains on
     start: str = "last" # weights to begin from: last, or best (the epoch that validation would choose so far)
     fresh: bool = False # only epochs from here on can be chosen
-    freeze: tuple[str, ...] = () # parameters of the model that stay as they are, by the beginning of their names
+    only: tuple[str, ...] = () # what of the model is trained, by the beginning of its names, `head.` say; (): all of it
 
 def phase_of(
     phases: list[Phase],

@@ -163,8 +163,10 @@ class Trainer:
     def begin(self, phase: Phase) -> None:
         "A new optimizer and schedule, as the phase has them."
         config = replace(self.config, epochs=phase.epochs, **phase.change)
-        still = (*phase.freeze, *(["head."] if self.method.owns_head else []))
-        for name, p in self.model.named_parameters(): p.requires_grad_(not name.startswith(still))
+        still, self.still = ("head.",) if self.method.owns_head else (), []
+        if phase.only: self.still = [m for name, m in self.model.named_children() if not f"{name}.".startswith(phase.only)]
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(not name.startswith(still) and (not phase.only or name.startswith(phase.only)))
         groups = [{"params": [p for p in self.model.parameters() if p.requires_grad]}, *self.method.param_groups()]
         optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.scheduler = SCHEDULES[config.schedule](optimizer, config)
@@ -203,7 +205,7 @@ class Trainer:
         samples = self.method.sampler(data, self.seed) or len(data)
         order = BatchOrder(samples, self.config.batch_size, True, self.seed, f.global_rank, f.world_size)
         data = self.as_stored(data)
-        seen = data if self.method.views == 1 else Views(data, self.method.views)
+        seen = data if self.method.views == 1 else Views(data, self.method.views, self.method.moves)
         return make_loader(seen, order, self.config.num_workers)
 
     def loader(self,
@@ -236,6 +238,7 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
     "One pass over the training split; the mean loss over all processes."
     fabric, method, world = run.fabric, run.method, run.fabric.world_size
     run.step.train()
+    for m in run.still: m.eval() # what is not trained drops nothing, and its running statistics stay
     before, after = method.each("before_step"), method.each("after_step")
     total, n = torch.zeros((), device=fabric.device), 0
     lr = float(run.optimizer.param_groups[0]["lr"])

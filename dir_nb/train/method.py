@@ -49,6 +49,11 @@ class Method(nn.Module):
         return max(p.views for p in self.parts.values())
 
     @property
+    def moves(self) -> dict[str, float] | None:
+        "How views are drawn, over what the data set says."
+        return next((p.moves for p in self.parts.values() if p.moves), None)
+
+    @property
     def wants_draws(self) -> bool:
         "Whether some part needs class-balanced batches."
         return any(p.wants_draws for p in self.parts.values())
