@@ -6,6 +6,7 @@
 __all__ = ['Step', 'Part']
 
 # %% ../../nbs/lib/ground/04_parts.part.ipynb #c003
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +63,12 @@ class Part(nn.Module):
     def term(self, step: Step) -> Tensor | None: # scalar
         "What the part adds to the objective."
 
-    def after_step(self, model: nn.Module, epoch: int) -> None:
-        "The optimizer has moved the model, such as for an average of weights."
+    def after_step(self, run: Any, epoch: int) -> None: # a `Trainer`
+        "The optimizer has moved the weights."
+
+    def shown(self, run: Any) -> AbstractContextManager: # a `Trainer`
+        "While it lasts, the run has the weights that are measured and kept, such as an average of those trained."
+        return nullcontext()
 
     def sync(self, fabric: Any) -> None: # a Lightning Fabric
         "With several processes, before `end_epoch`: join what each has seen."

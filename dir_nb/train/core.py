@@ -154,6 +154,7 @@ class Trainer:
             lengths = [p.epochs for p in self.phases]
             misfit = f"phases of {lengths} epochs do not fit into train.epochs = {config.epochs}"
             raise ValueError(f"{misfit}: give more epochs, or smaller shares")
+        self.given = {name for name, p in model.named_parameters() if p.requires_grad} # what the model did not freeze itself
         self.begin(self.phases[0])
         self.state, self.best, self.draws = FitState(), None, None
         self.stored_best = -1 # the epoch of the best state in the folder
@@ -164,9 +165,10 @@ class Trainer:
         "A new optimizer and schedule, as the phase has them."
         config = replace(self.config, epochs=phase.epochs, **phase.change)
         still, self.still = ("head.",) if self.method.owns_head else (), []
+        self.release()
         if phase.only: self.still = [m for name, m in self.model.named_children() if not f"{name}.".startswith(phase.only)]
         for name, p in self.model.named_parameters():
-            p.requires_grad_(not name.startswith(still) and (not phase.only or name.startswith(phase.only)))
+            if name.startswith(still) or (phase.only and not name.startswith(phase.only)): p.requires_grad_(False)
         groups = [{"params": [p for p in self.model.parameters() if p.requires_grad]}, *self.method.param_groups()]
         optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.scheduler = SCHEDULES[config.schedule](optimizer, config)
@@ -182,6 +184,10 @@ class Trainer:
     def load_best(self) -> None:
         "Take the state of the epoch chosen so far."
         for name, part in (("model", self.model), ("method", self.method)): part.load_state_dict(self.best[name])
+
+    def release(self) -> None:
+        "Let every weight be trained that the model itself does not freeze."
+        for name, p in self.model.named_parameters(): p.requires_grad_(name in self.given)
 
     @torch.no_grad()
     def encodings(self) -> Iterator[tuple[Tensor, Tensor]]: # (n, D), (n,), target units
@@ -255,7 +261,7 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
         if run.config.clip_norm:
             fabric.clip_gradients(run.step, run.optimizer, max_norm=run.config.clip_norm, error_if_nonfinite=False)
         run.optimizer.step()
-        for follow in after: follow(run.model, epoch)
+        for follow in after: follow(run, epoch)
         if count: total += loss.detach() * count
         n += count
     method.end_epoch(epoch, fabric if world > 1 else None)
@@ -272,17 +278,18 @@ def validate(run: Trainer, epoch: int, train_loss: float, lr: float) -> None:
         for b in run.model.buffers():
             if b.is_floating_point(): b.copy_(run.fabric.all_reduce(b, reduce_op="mean"))
     select = run.config.select
-    metrics = run.metrics(ranks=select == "spearman", delta=select == "delta1")
-    loader = run.loader(run.view.val, run.config.eval_batch_size)
-    found = evaluate(run.model, run.method, loader, metrics, run.fabric).compute()
-    val = {f"val_{r}_{select}": float(m[select]) for r, m in found.items()}
-    row = {"epoch": epoch, "lr": lr, "train_loss": train_loss} | val | {"val_spread": metrics.deviations()[0]}
-    run.state.history.append(row | run.method.report())
-    if trace := run.method.trace(): run.state.traces.append({k: v.tolist() for k, v in trace.items()})
-    score = selection_score(float(found["all"][select]), select)
-    if score < run.state.best or run.state.best_epoch < 0:
-        run.state.best, run.state.best_epoch = score, epoch
-        run.best = {k: copy.deepcopy(v.state_dict()) for k, v in (("model", run.model), ("method", run.method))}
+    with run.method.shown(run):
+        metrics = run.metrics(ranks=select == "spearman", delta=select == "delta1")
+        loader = run.loader(run.view.val, run.config.eval_batch_size)
+        found = evaluate(run.model, run.method, loader, metrics, run.fabric).compute()
+        val = {f"val_{r}_{select}": float(m[select]) for r, m in found.items()}
+        row = {"epoch": epoch, "lr": lr, "train_loss": train_loss} | val | {"val_spread": metrics.deviations()[0]}
+        run.state.history.append(row | run.method.report())
+        if trace := run.method.trace(): run.state.traces.append({k: v.tolist() for k, v in trace.items()})
+        score = selection_score(float(found["all"][select]), select)
+        if score < run.state.best or run.state.best_epoch < 0:
+            run.state.best, run.state.best_epoch = score, epoch
+            run.best = {k: copy.deepcopy(v.state_dict()) for k, v in (("model", run.model), ("method", run.method))}
 
 # %% ../../nbs/lib/train/73_train.core.ipynb #c018
 def plain_split(
@@ -428,6 +435,7 @@ def fit(
         bar.update(); bar.set_postfix({f"val {run.config.select}": f"{run.state.history[-1][shown]:.3f}"})
     bar.close()
     run.load_best()
+    run.release()
     if last == total:
         for finish in run.method.each("finish"): finish(run)
         if rank == 0:

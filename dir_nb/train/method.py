@@ -6,7 +6,8 @@
 __all__ = ['overrides', 'Method']
 
 # %% ../../nbs/lib/train/72_train.method.ipynb #c003
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -129,6 +130,13 @@ class Method(nn.Module):
     def param_groups(self) -> list[dict]: # of the optimizer
         "Learnable parameters of all parts."
         return [g for p in self.parts.values() for g in p.param_groups()]
+
+    @contextmanager
+    def shown(self, run: Any) -> Iterator[None]: # a `Trainer`
+        "While it lasts, the run has the weights that are measured and kept."
+        with ExitStack() as stack:
+            for p in self.parts.values(): stack.enter_context(p.shown(run))
+            yield
 
     def each(self, hook: str) -> list[Callable]: # of the parts that override it
         "What parts do at a hook that returns nothing: `enter`, `before_step`, `after_step`, `finish`."
