@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ..bins import BinGrid
-from ..checks import instance
+from ..checks import instance, number
 from .pointwise import loss_term
 from .remse import EpochWatch
 from ..parts.balance import Balance
 from ..parts.bin_augmentation import BinAugmentation
-from ..parts.bin_head import BinHead, SoftLabels
+from ..parts.bin_head import BinHead, SoftLabels, feature_scale
 from ..parts.clusters import Clusters
 from ..parts.decoder import bin_mean
 from ..parts.label_model import FLOOR, LabelDecoder
@@ -66,9 +66,11 @@ class RankLoss(Part):
         augmentation: BinAugmentation | None = None, # None is none: beta = 0
         clusters: Clusters | None = None, # of form 'factor'; None is K = 1
         decoder: LabelDecoder | None = None, # None is `LabelDecoder()`
+        pace: float = 1.0, # learning rate of C and d, in the net's
         reduction: str = "mean", # 'mean' | 'sum' | 'none'
     ):
         super().__init__()
+        self.pace = number("pace", pace, above=0)
         counts = per_bin(torch.as_tensor(counts), "counts", grid.n_bins)
         balance = Balance(prior=1.0) if balance is None else instance("balance", balance, Balance)
         self.grid, self.balance, self.reduction = grid, balance, check_reduction(reduction)
@@ -96,13 +98,7 @@ class RankLoss(Part):
         batches: Iterable[tuple[Tensor, Any]], # (n, D) features of the training split, and anything, such as targets
     ) -> "RankLoss": # itself
         "Take the scale of an untrained net's features: once, before the first step."
-        total = square = n = 0.
-        for feat, *_ in batches:
-            feat = feat.double()
-            total, square, n = total + feat.sum(0), square + feat.square().sum(0), n + len(feat)
-        if not n: raise ValueError("there are no features to measure: give the training split's")
-        mean = total / n
-        self.head.measure(mean, (square / n - mean.square()).clamp_min(0).sqrt())
+        self.head.measure(*feature_scale(feat for feat, *_ in batches))
         self.measured.fill_(True)
         return self
 

@@ -38,7 +38,7 @@ class Part(nn.Module):
     moves: dict[str, float] | None = None # how they are drawn, over what the data set says
     wants_draws = False # whether `before_step` needs class-balanced batches
     owns_head = False # whether it predicts by a head of its own, so that the model's is not trained
-    rate: float | None = None # learning rate of its own parameters; None is the model's
+    pace = 1.0 # learning rate of its own parameters, in the model's
     spread = 1.0 # standard deviation of the training targets, of which a trainer tells: terms divide errors by it
 
     def phases(self, config: Any) -> list | None: # `TrainConfig` -> list of `Phase`, None for no opinion
@@ -98,4 +98,4 @@ class Part(nn.Module):
     def param_groups(self) -> list[dict]: # of the optimizer
         "The part's own learnable parameters, which no weight decay draws to zero."
         own = list(self.parameters())
-        return [{"params": own, "weight_decay": 0.0} | ({} if self.rate is None else {"lr": self.rate})] if own else []
+        return [{"params": own, "weight_decay": 0.0, "pace": self.pace}] if own else []

@@ -169,7 +169,8 @@ class Trainer:
         if phase.only: self.still = [m for name, m in self.model.named_children() if not f"{name}.".startswith(phase.only)]
         for name, p in self.model.named_parameters():
             if name.startswith(still) or (phase.only and not name.startswith(phase.only)): p.requires_grad_(False)
-        groups = [{"params": [p for p in self.model.parameters() if p.requires_grad]}, *self.method.param_groups()]
+        own = [{"lr": config.lr * g.get("pace", 1)} | g for g in self.method.param_groups()]
+        groups = [{"params": [p for p in self.model.parameters() if p.requires_grad]}, *own]
         optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.scheduler = SCHEDULES[config.schedule](optimizer, config)
         self.step = self.fabric.setup_module(StepModule(self.model, self.method, self.config.compile)) # anew: it must know what is frozen
