@@ -10,6 +10,7 @@ __all__ = ['KERNEL_ENV', 'Stage', 'pipeline_files', 'stages', 'write_sources', '
 import ast, json, os, re, sys, tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +128,10 @@ def artefacts(
         if files and not desc:
             raise ValueError(f"the stage {s.name} makes {', '.join(files)} without a desc: say what it shows")
         studies = tuple(Path(d).stem for d in s.spec.get("deps", []) if d.startswith("results/studies/"))
-        told, paper = [desc, *[meta.get("second", desc)] * (len(files) - 1)], meta.get("paper") or ""
-        for shown, (stem, paths) in zip(told, files.items()):
-            found.append(Artefact(stem, s.name, shown, paper, s.notebook or "", tuple(paths), studies))
+        first = {"desc": desc, "paper": meta.get("paper") or ""}
+        for (stem, paths), about in zip_longest(files.items(), [{}, *meta.get("also", [])][:len(files)], fillvalue={}):
+            of = first | about
+            found.append(Artefact(stem, s.name, of["desc"], of["paper"], s.notebook or "", tuple(paths), studies))
     return found
 
 def older_note(
