@@ -28,6 +28,7 @@ from ..bins import BinGrid, ShotRegions
 from ..data.core import SeedView, open_prepared, write_prepared
 from ..data.packed import PACK, PackWriter
 from ..losses.irda import IRDALoss
+from ..losses.meta_irda import MetaStep
 from ..methods import build_method
 from ..models.catalog import build_model, example_batch
 from ..paths import atomic_path, project_root, write_text
@@ -224,7 +225,10 @@ class Workbench:
     def compare(self, name: str, entry: Mapping[str, Any]) -> dict: # a row of steps.csv
         "Time a method against vanilla."
         s, step = self.setting, self.step(with_clusters(entry, self.setting.clusters))
-        base, own = alternate(self.vanilla, step, s.repeats, int(self.device.type == "cuda"), self.device)
+        # where one step in so many looks ahead, all of them are timed as one
+        cycle = max((m.every for m in step.method.modules() if isinstance(m, MetaStep)), default=1)
+        whole = [lambda work=work: [work() for _ in range(cycle)] for work in (self.vanilla, step)]
+        base, own = (t / cycle for t in alternate(*whole, s.repeats, int(self.device.type == "cuda"), self.device))
         few, more = alternate(self.vanilla.outside_encoder(), step.outside_encoder(), 10 * s.repeats, 5, self.device)
         row = {"arch": s.arch, "size": s.size, "batch": s.batch, "dim": self.model.feat_dim, "bins": s.bins,
                "clusters": s.clusters, "bf16": s.bf16, "method": name, "repeats": s.repeats}
@@ -515,7 +519,7 @@ def epoch_costs(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/compendium/07_bench.ipynb #c030
-_STATS = ("fds", "remse", "irda", "irda_projected", "meta_irda")
+_STATS = ("fds", "remse", "irda", "irda_projected", "meta_irda", "irda_rank", "meta_irda_rank")
 _TINY: dict[str, Any] = {
     "settings": [Setting(size=16, batch=4, bins=8, repeats=1)], "samples": 64, "seconds": .002,
     "base": {"n": 16, "dim": 8, "n_bins": 6, "clusters": 1}, "sweeps": {"n": [16, 32], "dim": [8, 16]},
