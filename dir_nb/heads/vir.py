@@ -139,9 +139,10 @@ class LatentSmoothing(nn.Module):
         bins: Tensor, # (N,) long, -1 for none
     ) -> tuple[Tensor, Tensor]: # (N, D) each; as given where there are no statistics
         "Moved latents, and these taken in; no wait for the device."
-        self.stats.update(torch.cat([mean, var], 1), bins)
+        n, d = shaped(mean, "mean", "N", self.stats.dim // 2).shape
+        self.stats.update(torch.cat([mean, shaped(var, "var", n, d)], 1), shaped(bins, "bins", n))
         stretch = 1 + self.gain[bins]
-        moved = mean + (mean - self.stats.mean[bins, :mean.shape[1]]) * self.gain[bins] + self.shift[bins]
+        moved = mean + (mean - self.stats.mean[bins, :d]) * self.gain[bins] + self.shift[bins]
         wide = (var + self.before[bins]) * stretch.square() + self.after[bins]
         known = (bins >= 0)[:, None]
         return torch.where(known, moved, mean), torch.where(known, wide, var)
