@@ -13,6 +13,8 @@ from dir_nb import shapes
 from dir_nb.bins import BinGrid
 from dir_nb.compendium import surrogate as su
 from dir_nb.feature_stats import ProjectedStats, Statistics
+from dir_nb.heads import uvote as uv
+from dir_nb.heads import vir
 from dir_nb.losses import balanced_mse as bm
 from dir_nb.losses import conr as cr
 from dir_nb.losses import irda as ir
@@ -146,7 +148,32 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         "LabelModel.fit": (lambda **a: lm.LabelModel(grid, k).fit(**a).mean, outputs),
         "LabelModel.log_density": (known.log_density, {"t": ("rows", outputs["t"][1])}),
     }
-    return augmenting | ranked | {
+    opinions = {name: ("exact", uniform(n, k)) for name in ("mean", "log_scale")}
+    latents = {name: ("exact", uniform(n, d)) for name in ("mean", "var")}
+    law = vir.NIG.observed(uniform(n, 3))
+
+    def vir_in_training(**args):
+        torch.manual_seed(0)
+        return vir.VIRLoss(grid, many, d, vir.LatentSmoothing(b, d))(torch.ones(n), **args)
+
+    def uvote_of(**args):
+        torch.manual_seed(0)
+        return uv.UVOTELoss(grid, many, d, k)(torch.ones(n), **args)
+
+    heads = {
+        "laplace_nll": (uv.laplace_nll, opinions | {"target": sample["target"]}),
+        "vote": (lambda **a: torch.stack(uv.vote(**a)), opinions),
+        "expert_weights": (lambda counts: uv.expert_weights(counts, k), {"counts": ("vector", counts["counts"][1])}),
+        "UVOTELoss": (uvote_of, {k: sample[k] for k in ("target", "weight")} | feat),
+        "UVOTELoss()": (lambda counts: uv.UVOTELoss(grid, counts, d).table, counts),
+        "NIG.observed": (lambda **a: vir.NIG.observed(**a).v, {"raw": ("exact", uniform(n, 3)), "weight": sample["weight"]}),
+        "NIG.nll": (law.nll, {"target": sample["target"]}),
+        "NIG.strain": (law.strain, {"target": sample["target"]}),
+        "LatentSmoothing": (lambda **a: torch.cat(vir.LatentSmoothing(b, d)(**a)), latents | bins),
+        "VIRLoss": (vir_in_training, {k: sample[k] for k in ("target", "weight")} | feat),
+        "VIRLoss()": (lambda counts: vir.VIRLoss(grid, counts, d).centre, counts),
+    }
+    return augmenting | ranked | heads | {
         "pair": (lambda **a: torch.stack(shapes.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
         "reduce_loss": (lambda **a: shapes.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
         "target_std": (lambda **a: torch.tensor(target_std(**a)), counts | values),
@@ -291,6 +318,9 @@ def test_numbers(value):
         "inner": [lambda: mi.MetaStep(inner=value)],
         "n_components": [lambda: bm.GAILoss.fit(torch.arange(9.0), n_components=value)],
         "noise_sigma": [lambda: posterior_mean(torch.ones(2), torch.arange(3.0), value), lambda: rm.remse_loss(torch.ones(2), torch.ones(2), torch.arange(3.0), noise_sigma=value)],
+        "experts": [lambda: uv.expert_weights(torch.ones(3), value), lambda: uv.UVOTELoss(BinGrid(0, 3, 1), torch.ones(3), 2, value)],
+        "penalty": [lambda: vir.VIRLoss(BinGrid(0, 3, 1), torch.ones(3), 2, penalty=value)],
+        "divergence": [lambda: vir.VIRLoss(BinGrid(0, 3, 1), torch.ones(3), 2, divergence=value)],
         "noise_var": [lambda: bm.bmc_loss(torch.ones(2), torch.ones(2), value)],
     }
     for name, calls in makes.items():

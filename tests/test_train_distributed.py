@@ -21,7 +21,7 @@ def learned(world, *which):
 @pytest.mark.slow
 def test_two_processes_equal_one():
     """Batches of an odd set are unequal, and of images without targets empty: gradients, losses and errors are those of one process."""
-    names = ("l1", "fds", "irda", "rank", "pixels")
+    names = ("l1", "fds", "irda", "rank", "uvote", "pixels")
     alone, together = learned(1, *names), learned(2, *names)
     for name in names:
         [one], two = alone[name], together[name]
@@ -32,8 +32,9 @@ def test_two_processes_equal_one():
 
 @pytest.mark.slow
 def test_what_each_process_does_alone():
-    """Each has a random state of its own, and so class-balanced batches of its own; a loss that is NaN in one is an error in both, and not a wait without end."""
-    found = learned(2, "draws", "nan")
+    """Each has a random state of its own, and so class-balanced batches and drawn latents of its own, and one model and one set of statistics with the other; a loss that is NaN in one is an error in both, and not a wait without end."""
+    found = learned(2, "draws", "vir", "nan")
     first, second = found["draws"]
     assert first[3] != second[3] and min(first[3], second[3]) > 0
+    assert found["vir"][0][1:4] == found["vir"][1][1:4] and found["vir"][0][3] != 0
     assert found["nan"] == [[-1.0] * 5] * 2

@@ -73,8 +73,10 @@ LOSS = {"class": "dir_nb.losses.pointwise.L1Loss"}
 FDS = {"class": "dir_nb.fds.FDS"}
 IRDA = {"class": "dir_nb.losses.irda.IRDALoss"}
 RANK = {"class": "dir_nb.losses.rank.RankLoss", "augmentation": {"class": "dir_nb.parts.bin_augmentation.BinAugmentation"}}
-PARTS = {"l1": {"loss": LOSS}, "fds": {"loss": LOSS, "fds": FDS}, "irda": {"loss": IRDA}, "rank": {"loss": RANK}, "pixels": {"loss": LOSS},
-         "draws": {"loss": LOSS, "draws": {"class": "train_two_processes.Draws"}}, "nan": {"loss": LOSS}}
+UVOTE = {"class": "dir_nb.heads.uvote.UVOTELoss", "ramp": True}
+VIR = {"class": "dir_nb.heads.vir.VIRLoss", "smoothing": {"class": "dir_nb.heads.vir.LatentSmoothing"}}
+PARTS = {"l1": {"loss": LOSS}, "fds": {"loss": LOSS, "fds": FDS}, "irda": {"loss": IRDA}, "rank": {"loss": RANK}, "uvote": {"loss": UVOTE}, "pixels": {"loss": LOSS},
+         "vir": {"loss": VIR}, "draws": {"loss": LOSS, "draws": {"class": "train_two_processes.Draws"}}, "nan": {"loss": LOSS}}
 
 
 def run_predictions(run):
@@ -100,7 +102,9 @@ def main(fabric, which):
         print(f"RANK {which} {fabric.global_rank} -1 -1 -1 -1 -1", flush=True)
         return
     seen = sum(len(y) for _, y in run_predictions(run))
-    loss, drawn = run.state.history[-1]["train_loss"], float(method.parts["draws"].drawn) if which == "draws" else 0
+    loss, drawn = run.state.history[-1]["train_loss"], 0
+    if which == "draws": drawn = float(method.parts["draws"].drawn)
+    if which == "vir": drawn = float(method.parts["loss"].smoothing.shift.double().square().sum())
     print(f"RANK {which} {fabric.global_rank} {float(model.head.weight.detach().sum()):.6f} {run.state.history[-1]['val_all_mae']:.6f} {loss:.6f} {drawn:.4f} {seen}", flush=True)
 
 
