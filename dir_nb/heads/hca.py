@@ -56,7 +56,7 @@ def combine(
     n, b = shaped(fine, "fine", "N", "B").shape
     shaped(classes, "classes", len(coarse), b)
     for share, row in zip(coarse, classes):
-        of_bin = shaped(share, "coarse", n, "C")[:, row]
+        of_bin = shaped(share, "coarse", n, int(row.max()) + 1)[:, row]
         fine = fine + of_bin if how == "add" else fine * of_bin
     return fine
 
@@ -78,7 +78,8 @@ def distillation(
     member: Tensor, # (B, C), one where a bin is of a class
 ) -> Tensor: # (N,), nats
     "KL of a teacher over classes and a student's sums over bins. Source: Xiong & Yao (2024), public code."
-    known = shaped(teacher, "teacher", len(student), member.shape[1]).detach().log_softmax(1)
+    n, b = shaped(student, "student", "N", "B").shape
+    known = shaped(teacher, "teacher", n, shaped(member, "member", b, "C").shape[1]).detach().log_softmax(1)
     return (known.exp() * (known - pooled(student, member).log_softmax(1))).sum(1)
 
 # %% ../../nbs/lib/heads/82_heads.hca.ipynb #c022

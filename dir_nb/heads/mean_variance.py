@@ -6,7 +6,6 @@
 __all__ = ['mean_variance_loss', 'MeanVarianceTerm']
 
 # %% ../../nbs/lib/heads/81_heads.mean_variance.ipynb #c003
-import torch
 from torch import Tensor
 
 from ..checks import number
