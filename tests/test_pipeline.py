@@ -139,7 +139,7 @@ def test_no_study_is_older_than_its_settings(study):
     if lacking := lacking_data(study, ROOT): pytest.skip(f"all but the data of {', '.join(lacking)}, which is not here, is as it was")
 
 
-@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda", "irda_rank", "frob_ours", "smogn"])
+@pytest.mark.parametrize("method", ["l1", "lds_fds", "gai", "irda", "irda_rank", "frob_ours", "smogn", "hca"])
 def test_digests_cover_what_a_run_loads(method):
     """Every module of the package that training really imports is in the run's key."""
     config = run_config(CONF, "abalone_dir", method, 0)
@@ -158,7 +158,7 @@ print('\\n'.join(m for m in sys.modules if m.startswith('dir_nb.')))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert out.returncode == 0, out.stderr[-3000:]
-    packages = {"dir_nb.face", "dir_nb.data", "dir_nb.losses", "dir_nb.models", "dir_nb.parts", "dir_nb.resampling", "dir_nb.train"}
+    packages = {"dir_nb.face", "dir_nb.data", "dir_nb.heads", "dir_nb.losses", "dir_nb.models", "dir_nb.parts", "dir_nb.resampling", "dir_nb.train"}
     assert set(out.stdout.split()) - packages - closure == set()
 
 

@@ -15,6 +15,7 @@ from dir_nb.compendium import surrogate as su
 from dir_nb.feature_stats import ProjectedStats, Statistics
 from dir_nb.heads import uvote as uv
 from dir_nb.heads import vir
+from dir_nb.heads import hca, label_distribution as ld, mean_variance as mv
 from dir_nb.losses import balanced_mse as bm
 from dir_nb.losses import conr as cr
 from dir_nb.losses import irda as ir
@@ -172,6 +173,17 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         "LatentSmoothing": (lambda **a: torch.cat(vir.LatentSmoothing(b, d)(**a)), latents | bins),
         "VIRLoss": (vir_in_training, {k: sample[k] for k in ("target", "weight")} | feat),
         "VIRLoss()": (lambda counts: vir.VIRLoss(grid, counts, d).centre, counts),
+    u, at, level = ("exact", uniform(n, b)), ("sample", uniform(n) * b), torch.arange(b) * k // b
+    member = torch.nn.functional.one_hot(level).float()
+    heads |= {
+        "expectation_loss": (lambda **a: ld.expectation_loss(**a, **none), {"logits": ("columns", u[1]), "at": at, "weight": sample["weight"]}),
+        "mean_variance_loss": (lambda **a: mv.mean_variance_loss(**a, **none), {"logits": ("columns", u[1]), "at": at, "weight": sample["weight"]}),
+        "hierarchy": (lambda counts: hca.hierarchy(counts, 2).float(), {"counts": ("vector", counts["counts"][1])}),
+        "combine": (lambda fine, coarse, classes: hca.combine(fine, [coarse], classes), {"fine": soft["labels"], "coarse": ("exact", uniform(n, k)), "classes": ("exact", level[None])}),
+        "pooled": (hca.pooled, {"logits": ("rows", u[1]), "member": ("columns", member)}),
+        "distillation": (hca.distillation, {"student": u, "teacher": ("exact", uniform(n, k)), "member": ("exact", member)}),
+        **{type(term).__name__: (lambda term=term, **a: rk.RankLoss(grid, many, d, beside=term, reduction="none").eval()(torch.ones(n), **a), {x: sample[x] for x in ("target", "weight")} | feat)
+           for term in (ld.ExpectationTerm(), mv.MeanVarianceTerm(), hca.HCATerm())},
     }
     return augmenting | ranked | heads | {
         "pair": (lambda **a: torch.stack(shapes.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
@@ -303,7 +315,10 @@ def test_numbers(value):
         "k": [lambda: Clusters(value)],
         "shrink": [lambda: Clusters(2, shrink=value)],
         "sample": [lambda: Clusters(2, sample=value)],
-        "strength": [lambda: oe.OrdinalEntropyLoss(strength=value), lambda: rs.RankSimLoss(strength=value), lambda: rn.RankNContrastLoss(strength=value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), strength=value)],
+        "levels": [lambda: hca.HCATerm(value)],
+        "mean": [lambda: mv.MeanVarianceTerm(value)],
+        "variance": [lambda: mv.MeanVarianceTerm(variance=value)],
+        "strength": [lambda: ld.ExpectationTerm(value), lambda: oe.OrdinalEntropyLoss(strength=value), lambda: rs.RankSimLoss(strength=value), lambda: rn.RankNContrastLoss(strength=value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), strength=value)],
         "lam": [lambda: rs.ranksim_loss(torch.ones(2, 2), torch.ones(2), value), lambda: rs.RankSimLoss(value)],
         "temperature": [lambda: rn.RankNContrastLoss(value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), temperature=value)],
         "push": [lambda: cr.ConRLoss(BinGrid(0, 3, 1), push=value)],

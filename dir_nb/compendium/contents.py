@@ -126,6 +126,8 @@ def _row(found: list[Symbol], root: Path) -> Row:
     what = next((d for d in map(summary, (last.doc, found[0].doc)) if not d.startswith("`")), summary(last.doc))
     return Row(what, tuple(names), source, last.notebook, tested_in(names, root, last.module))
 
+_LOSSES = "dir_nb.losses.", "dir_nb.heads." # where they are
+
 def loss_rows(
     symbols: list[Symbol],
     root: Path, # the project
@@ -133,7 +135,7 @@ def loss_rows(
     "Losses: `x_loss` and `XLoss` are one."
     groups: dict[str, list[Symbol]] = {}
     for s in public(symbols):
-        if s.module.startswith("dir_nb.losses.") and re.search(r"(_loss|Loss)$", s.name):
+        if s.module.startswith(_LOSSES) and re.search(r"(_loss|Loss)$", s.name):
             groups.setdefault(s.name.replace("_", "").lower(), []).append(s)
     return [_row(g, root) for g in groups.values()]
 
@@ -177,9 +179,9 @@ def method_rows(
     symbol = lambda path: by_name.get(_short(path).split(".")[0])
     for name, entry in load_conf(root)["methods"].items():
         main, named = [p["class"] for p in entry["parts"].values()], list(dict.fromkeys(_named(entry["parts"])))
-        parts = [s for path in named if (s := symbol(path)) and (path in main or s.module.startswith("dir_nb.losses."))]
+        parts = [s for path in named if (s := symbol(path)) and (path in main or s.module.startswith(_LOSSES))]
         last = symbol(main[-1]) # what makes the method: what stands last, or the last notebook of a loss made of parts
-        if last.module.startswith("dir_nb.losses."): last = max(parts, key=lambda s: s.notebook)
+        if last.module.startswith(_LOSSES): last = max(parts, key=lambda s: Path(s.notebook).name)
         title = (entry.get("display") or {}).get("title", name)
         sources = dict.fromkeys(filter(None, (cited(s.doc) for s in parts)))
         rows.append(Row(title, (f"conf/methods/{name}.yaml", *map(_short, named)), "; ".join(sources), last.notebook,

@@ -65,7 +65,7 @@ def links_cell(
     return "---\n" + " · ".join(before + index + after)
 
 _ROOMS = {"lib/ground": "Ground", "lib/parts": "Parts", "lib/losses": "Losses", "lib/resampling": "Resampling",
-          "lib/representation": "Representation",
+          "lib/representation": "Representation", "lib/heads": "Heads",
           "lib/data": "Data", "lib/models": "Models", "lib/train": "Training",
           "lib/methods": "Methods", "lib/front": "Front",
           "compendium": "Compendium: what the pipeline needs", "experiments": "Experiments: run by the pipeline",

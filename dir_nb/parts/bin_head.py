@@ -168,7 +168,8 @@ class SoftLabels(nn.Module):
         "Take the measure of the data."
         self.bin_width = grid.width
         self.register_buffer("table", soft_targets(grid.n_bins, self.width).float(), persistent=False)
-        self.register_buffer("edges", grid.edges.double(), persistent=False)
+        cells = grid.edges.double() - (grid.width / 2 if grid.value == "left" else 0) # around the values
+        self.register_buffer("edges", cells, persistent=False)
         return self
 
     def forward(
