@@ -85,6 +85,7 @@ class PRIMELoss(Part):
         target: Tensor, # (N,) or (N, 1), target units
         weight: Tensor | None = None, # (N,) or (N, 1)
     ) -> Tensor: # scalar
+        shaped(feat, "feat", "N", self.proxy.shape[1])
         with torch.autocast(feat.device.type, enabled=False):
             feat = feat.to(torch.promote_types(feat.dtype, torch.float32))
             proxy, y = self.proxy.to(feat.dtype), (check_batch(feat, target) - self.low) / self.spacing
