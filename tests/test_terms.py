@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from test_scale import CONF, Rows
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dir_nb.bins import BinGrid, ShotRegions
 from dir_nb.methods import build_method
@@ -75,3 +76,24 @@ def test_beside_weights_and_smoothed_features(method):
     weighted = loss(torch.linspace(.1, 2, 32))
     torch.manual_seed(0)
     assert (loss(None) == weighted) is (method == "srl")
+
+
+class NoWait(TorchDispatchMode):
+    """Refuses what makes a GPU wait for the CPU: a number read off a tensor, and shapes that depend on values."""
+    WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
+
+    def __torch_dispatch__(self, call, types, args=(), kwargs=None):
+        name = call.overloadpacket.__name__
+        masks = [i for a in args for i in (a if isinstance(a, (list, tuple)) else ()) if isinstance(i, torch.Tensor) and i.dtype == torch.bool]
+        assert name not in self.WAITS and not (name in ("index", "index_put", "index_put_") and masks), f"{name} waits for the device"
+        return call(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_waits_for_the_device(method):
+    run = _run(method)
+    part = run.method.parts[list(CONF["methods"][method]["parts"])[-1]]
+    feat, y = torch.randn(32, 16, requires_grad=True), run.view.train.targets[:32]
+    bins, head = run.view.grid.index(y), run.model.head
+    with NoWait(): part.term(Step(head(feat), feat, feat, y, bins, torch.ones(32), head, 1)).backward()
+    with NoWait(), pytest.raises(AssertionError, match="waits for the device"): float(feat.sum().detach())

@@ -30,11 +30,13 @@ def proxy_loss(
     value = shaped(value, "value", c).to(proxy.dtype)
     if c < 2: return 0. * proxy.sum()
     z = F.normalize(proxy, dim=1)
-    pair = ~torch.eye(c, dtype=torch.bool, device=proxy.device)
-    by_target, by_feat = (value.unsqueeze(1) - value).abs()[pair], 1 - (z @ z.mT)[pair]
-    wanted, found = (-tau_target * by_target).log_softmax(0), (-tau_feat * by_feat).log_softmax(0)
+    own = torch.eye(c, dtype=torch.bool, device=proxy.device) # no pair
+    by_target, by_feat = (value.unsqueeze(1) - value).abs(), 1 - z @ z.mT
+    share = lambda d, tau: (-tau * d).masked_fill(own, -torch.inf).flatten().log_softmax(0)
+    wanted, found = share(by_target, tau_target), share(by_feat, tau_feat)
+    apart = (wanted.exp() * (wanted - found).masked_fill(own.flatten(), 0)).sum()
     far = by_target / by_target.amax().clamp(min=torch.finfo(value.dtype).tiny)
-    return (wanted.exp() * (wanted - found)).sum() - alpha * (far * by_feat.square()).mean()
+    return apart - alpha * (far * by_feat.square()).sum() / (c * (c - 1))
 
 # %% ../../nbs/lib/representation/87_losses.prime.ipynb #c017
 def align_loss(
