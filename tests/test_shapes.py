@@ -18,15 +18,18 @@ from dir_nb.heads import vir
 from dir_nb.heads import hca, label_distribution as ld, mean_variance as mv
 from dir_nb.losses import balanced_mse as bm
 from dir_nb.losses import conr as cr
+from dir_nb.losses import dist_loss as dl
 from dir_nb.losses import irda as ir
 from dir_nb.losses import isda
 from dir_nb.losses import meta_irda as mi
 from dir_nb.losses import ordinal_entropy as oe
 from dir_nb.losses import pointwise as pw
+from dir_nb.losses import prime as pr
 from dir_nb.losses import rank as rk
 from dir_nb.losses import rank_n_contrast as rn
 from dir_nb.losses import ranksim as rs
 from dir_nb.losses import remse as rm
+from dir_nb.losses import srl
 from dir_nb.parts import augmentation as au
 from dir_nb.parts import bin_head as bh
 from dir_nb.parts import label_model as lm
@@ -185,7 +188,33 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         **{type(term).__name__: (lambda term=term, **a: rk.RankLoss(grid, many, d, beside=term, reduction="none").eval()(torch.ones(n), **a), {x: sample[x] for x in ("target", "weight")} | feat)
            for term in (ld.ExpectationTerm(), mv.MeanVarianceTerm(), hca.HCATerm())},
     }
-    return augmenting | ranked | heads | {
+    trace = {"trace": ("exact", uniform(b, d) - .5)}
+    there = {"valid": ("exact", torch.ones(b, dtype=torch.bool))}
+    proxies = {"proxy": ("exact", uniform(k, d) - .5), "value": ("exact", torch.arange(float(k)))}
+    envelope = srl.SRLLoss(b, d)
+    envelope.refresh(*(x for _, x in (trace | there).values()))
+    points, near = uniform(7, d), pr.PRIMELoss(grid, d)
+    terms_of_2025 = {
+        "label_density": (lambda label, count: dl.label_density(label, grid.values, count=count), {"label": ("sample", sample["target"][1]), "count": ("sample", uniform(n))}),
+        "label_density, values": (lambda values: dl.label_density(sample["target"][1], values), {"values": ("vector", grid.values)}),
+        "pseudo_labels": (lambda **a: dl.pseudo_labels(**a, n=9), {"density": ("exact", prior["prior"][1] / prior["prior"][1].sum())} | values),
+        "soft_sort": (dl.soft_sort, {"x": ("samples", sample["pred"][1])}),
+        "dist_loss": (dl.dist_loss, {"pred": sample["pred"], "pseudo": ("sample", sample["target"][1].sort().values), "weight": sample["weight"]}),
+        "DistLoss()": (lambda counts: dl.DistLoss(grid, counts).density, counts),
+        "DistLoss": (lambda pred: dl.DistLoss(grid, torch.ones(b))(pred), {"pred": ("samples", sample["pred"][1])}),
+        "DistLoss, weighted": (lambda weight: dl.DistLoss(grid, torch.ones(b))(sample["pred"][1], weight), {"weight": sample["weight"]}),
+        "enveloping_loss": (srl.enveloping_loss, trace | {"points": ("rows", points)} | there),
+        "homogeneity_loss": (srl.homogeneity_loss, {"trace": ("columns", trace["trace"][1])} | values | there),
+        "bin_centroids": (lambda feat, target: srl.bin_centroids(feat, target, b)[0], {"feat": ("columns", feat["feat"][1]), "target": ("sample", bins["bins"][1])}),
+        "centroid_contrast": (lambda feat, target, trace, valid: srl.centroid_contrast(feat, target, trace, valid=valid), feat | {"target": ("sample", bins["bins"][1])} | trace | there),
+        "SRLLoss": (lambda feat, target: envelope(feat, target, points), feat | {"target": ("sample", bins["bins"][1])}),
+        "SRLLoss, points": (lambda points: envelope(feat["feat"][1], bins["bins"][1], points), {"points": ("rows", points)}),
+        "SRLLoss.refresh": (lambda centroid, there: envelope.refresh(centroid, there) or torch.ones(1), {"centroid": trace["trace"], "there": there["valid"]}),
+        "proxy_loss": (pr.proxy_loss, proxies | {"proxy": ("columns", proxies["proxy"][1])}),
+        "align_loss": (pr.align_loss, feat | {"target": sample["target"], "weight": sample["weight"]} | proxies),
+        "PRIMELoss": (near, feat | {"target": sample["target"], "weight": sample["weight"]}),
+    }
+    return augmenting | ranked | heads | terms_of_2025 | {
         "pair": (lambda **a: torch.stack(shapes.pair(**a)), {k: sample[k] for k in ("pred", "target")}),
         "reduce_loss": (lambda **a: shapes.reduce_loss(**a, **none), {"loss": ("exact", uniform(n)), "weight": sample["weight"]}),
         "target_std": (lambda **a: torch.tensor(target_std(**a)), counts | values),
@@ -238,6 +267,7 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         "RankNContrastLoss": (rn.RankNContrastLoss(), {"feat": ("columns", feat["feat"][1]), "target": sample["target"]}),
         "conr_loss": (lambda **a: cr.conr_loss(**a, width=1.5), {"feat": ("columns", feat["feat"][1])} | sample),
         "ConRLoss": (cr.ConRLoss(grid, width=1.5), {"feat": ("columns", feat["feat"][1])} | sample),
+        **terms_of_2025,
     }
 
 
@@ -318,11 +348,15 @@ def test_numbers(value):
         "levels": [lambda: hca.HCATerm(value)],
         "mean": [lambda: mv.MeanVarianceTerm(value)],
         "variance": [lambda: mv.MeanVarianceTerm(variance=value)],
-        "strength": [lambda: ld.ExpectationTerm(value), lambda: oe.OrdinalEntropyLoss(strength=value), lambda: rs.RankSimLoss(strength=value), lambda: rn.RankNContrastLoss(strength=value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), strength=value)],
+        "bandwidth": [lambda: dl.DistLoss(BinGrid(0, 3, 1), torch.ones(3), value)],
+        "epsilon": [lambda: dl.DistLoss(BinGrid(0, 3, 1), torch.ones(3), epsilon=value), lambda: dl.soft_sort(torch.ones(2), value), lambda: dl.dist_loss(torch.ones(2), torch.ones(2), epsilon=value)],
+        **{name: [lambda name=name: srl.SRLLoss(3, 4, **{name: value})] for name in ("envelope", "homogeneity", "contrast", "momentum", "points")},
+        **{name: [lambda name=name: pr.PRIMELoss(BinGrid(0, 3, 1), 4, **{name: value})] for name in ("proxies", "tau_target", "tau_feat")},
+        "strength": [lambda: ld.ExpectationTerm(value), lambda: dl.DistLoss(BinGrid(0, 3, 1), torch.ones(3), strength=value), lambda: srl.SRLLoss(3, 4, strength=value), lambda: pr.PRIMELoss(BinGrid(0, 3, 1), 4, strength=value), lambda: oe.OrdinalEntropyLoss(strength=value), lambda: rs.RankSimLoss(strength=value), lambda: rn.RankNContrastLoss(strength=value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), strength=value)],
         "lam": [lambda: rs.ranksim_loss(torch.ones(2, 2), torch.ones(2), value), lambda: rs.RankSimLoss(value)],
-        "temperature": [lambda: rn.RankNContrastLoss(value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), temperature=value)],
+        "temperature": [lambda: srl.SRLLoss(3, 4, temperature=value), lambda: rn.RankNContrastLoss(value), lambda: cr.ConRLoss(BinGrid(0, 3, 1), temperature=value)],
         "push": [lambda: cr.ConRLoss(BinGrid(0, 3, 1), push=value)],
-        "alpha": [lambda: au.Augmentation(alpha=value), lambda: isda.Reasoning(alpha=value)],
+        "alpha": [lambda: pr.PRIMELoss(BinGrid(0, 3, 1), 4, alpha=value), lambda: au.Augmentation(alpha=value), lambda: isda.Reasoning(alpha=value)],
         "tail": [lambda: au.Augmentation(tail=value)],
         "ramp_epochs": [lambda: isda.OwnBin(ramp_epochs=value)],
         "many": [lambda: isda.Reasoning(many=value)],
