@@ -46,13 +46,14 @@ def read_yaml(
 
 # %% ../nbs/lib/ground/09_conf.ipynb #c009
 def set_path(
-    entry: dict, # {parts: {...}, train: {...}}; changed
-    path: str, # such as loss.noise.scale, or train.epochs
+    entry: dict, # {parts: {...}, train: {...}}, or with a regressor; changed
+    path: str, # such as loss.noise.scale, train.epochs or regressor.estimator.alpha
     value: Any,
 ) -> None:
     "Give a setting of an entry another value; raises `ValueError` for a path into what the entry does not have."
     *folders, last = path.split(".")
-    at = entry.setdefault("train", {}) if folders[:1] == ["train"] else entry["parts"]
+    if folders[:1] == ["train"]: at = entry.setdefault("train", {})
+    else: at = entry if folders[:1] == ["regressor"] else entry["parts"]
     for name in folders[folders[:1] == ["train"]:]:
         if not isinstance(at.get(name), dict):
             raise ValueError(f"the path {path!r}: there is no {name!r}{_nearest(name, at)}")
@@ -69,7 +70,7 @@ def resolve_method(
     name: str, # id
     files: dict[str, dict], # id -> content of its file
     above: tuple[str, ...] = (), # ids that asked for this one
-) -> dict: # {display, parts, train}, nothing left to look up
+) -> dict: # {display, parts, train}, and regressor where it is one; nothing left to look up
     "A method's entry with its base filled in; `ValueError` for an unknown base, a circle, and a part without a class."
     if name in above: raise ValueError(f"the methods {' -> '.join([*above, name])} are based on each other in a circle")
     own = copy.deepcopy(files[name])
@@ -83,11 +84,16 @@ def resolve_method(
         borrowed = isinstance(given, dict) and "base" in given and "class" not in given
         out["parts"][part] = other(given["base"])["parts"][part] if borrowed else given
     out["train"] |= own.get("train") or {}
+    if "regressor" in own: out["regressor"] = out.get("regressor", {}) | own["regressor"]
     for path, value in (own.get("set") or {}).items():
         try: set_path(out, path, value)
         except ValueError as e: raise ValueError(f"conf/methods/{name}.yaml: {e}") from e
-    if not out["parts"]: raise ValueError(f"conf/methods/{name}.yaml has no parts: give `parts`, or a `base`")
-    for part, given in out["parts"].items():
+    if "regressor" in out and (out["parts"] or out["train"]):
+        where = f"conf/methods/{name}.yaml has a regressor, which has no parts and no epochs"
+        raise ValueError(f"{where}: leave `parts` and `train` out")
+    if not out["parts"] and "regressor" not in out:
+        raise ValueError(f"conf/methods/{name}.yaml has no parts: give `parts`, a `regressor`, or a `base`")
+    for part, given in (out["parts"] or {"regressor": out["regressor"]}).items():
         if not isinstance(given, dict) or not isinstance(given.get("class"), str):
             where = f"conf/methods/{name}.yaml: the part {part!r}"
             raise ValueError(f"{where} has no class: give the dotted path of one, or a base")
@@ -117,7 +123,8 @@ def entry_on(
     given: dict[str, dict] | None, # id or "all" -> {path: value}, of the data set
 ) -> dict: # the entry itself if nothing is set
     "A method's entry with what a data set sets for it; raises `ValueError` for a path that leads nowhere."
-    paths = [(p, v) for name in ("all", method) for p, v in ((given or {}).get(name) or {}).items()]
+    names = (method,) if "regressor" in entry else ("all", method) # what is set for all is set for training
+    paths = [(p, v) for name in names for p, v in ((given or {}).get(name) or {}).items()]
     if not paths: return entry
     out = copy.deepcopy(entry)
     for path, value in paths: set_path(out, path, value)
@@ -131,7 +138,7 @@ KEYS: dict[str, tuple[set, set]] = { # kind of file -> keys it must have, keys i
     "datasets": ({"modality", "bins", "model"}, {
         "display", "loader", "manifest", "archive", "target", "features", "shots", "split", "input", "train",
         "recipe", "methods", "published", "get"}),
-    "methods": (set(), {"display", "base", "parts", "set", "train"}),
+    "methods": (set(), {"display", "base", "parts", "regressor", "set", "train"}),
     "studies": (set(), {"base", "kind", "method", "methods", "datasets", "seeds", "variants", "grid", "paths"}),
 }
 
