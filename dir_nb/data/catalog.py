@@ -146,6 +146,6 @@ def check_dataset(
         found += [f"seed {s}: {p}" for p in _check_seed(prepared.seed(s), torch.from_numpy(prepared.splits[s]))]
     if not (prepared.folder / "report.txt").is_file(): found.append("report.txt is missing")
     rows = (prepared.folder / "summary.csv").read_text(encoding="utf-8").splitlines()
-    if len(rows) != 1 + 9 * prepared.n_seeds:
+    if len(rows) != 1 + 3 * len(prepared.seed(0).regions.names) * prepared.n_seeds:
         found.append(f"summary.csv has {len(rows)} lines, not one per seed, split and region")
     if found: raise DataProblems(prepared.name, found)
