@@ -27,14 +27,13 @@ def _spots(
     n: int, # bins to hide
     among: int, # E
     rng: np.random.Generator,
-) -> np.ndarray: # (n,) positions
+) -> list[tuple[int, int]]: # first and last position of each
     "Two stretches with a bin at least before, between and behind them, all places alike."
-    sizes = rng.permutation([n // 2, n - n // 2])
+    one, other = rng.permutation([n // 2, n - n // 2]).tolist()
     free = among - n - 3
     if free < 0 or n < 2: raise ValueError(f"{n} of {among} evaluated bins do not make two blind spots: change share")
-    first, second = np.sort(rng.choice(free + 2, 2, replace=False)) # gaps of any lengths that fit, equally likely
-    starts = 1 + first, 1 + second + sizes[0]
-    return np.concatenate([np.arange(size) + at for at, size in zip(starts, sizes)])
+    first, second = np.sort(rng.choice(free + 2, 2, replace=False)).tolist() # gaps of any lengths that fit, equally likely
+    return [(1 + first, first + one), (1 + second + one, second + one + other)]
 
 @dataclass(frozen=True)
 class LabelProtocol:
@@ -56,14 +55,14 @@ class LabelProtocol:
         seed: int,
     ) -> np.ndarray: # (B,) bool
         "The bins that training lacks; `ValueError` if these are none, or all that are evaluated."
-        at = np.flatnonzero(evaluated)
-        n = max(1, round(self.share * len(at)))
-        if self.kind == "extrapolation": chosen = np.r_[at[:n // 2], at[len(at) - (n - n // 2):]]
-        elif self.kind == "interpolation": chosen = at[(len(at) - n) // 2:][:n]
-        elif self.kind == "blind_spots": chosen = at[_spots(n, len(at), np.random.default_rng([seed, 57]))]
-        else: chosen = np.flatnonzero([any(low <= v < high for low, high in self.ranges) for v in values])
-        found = np.zeros(len(evaluated), dtype=bool)
-        found[chosen] = True
+        at, bins, found = np.flatnonzero(evaluated), np.arange(len(evaluated)), np.zeros(len(evaluated), dtype=bool)
+        n, last = max(1, round(self.share * len(at))), len(at) - 1
+        if self.kind == "extrapolation": stretches = [(None, n // 2 - 1), (last - (n - n // 2) + 1, None)][n < 2:]
+        elif self.kind == "interpolation": stretches = [((len(at) - n) // 2, (len(at) - n) // 2 + n - 1)]
+        elif self.kind == "blind_spots": stretches = _spots(n, len(at), np.random.default_rng([seed, 57]))
+        else: stretches = []
+        for a, b in stretches: found |= (bins >= (0 if a is None else at[a])) & (bins <= (len(bins) if b is None else at[b]))
+        for low, high in self.ranges: found |= (values >= low) & (values < high)
         if not (found & evaluated).any(): raise ValueError(f"ranges {self.ranges!r} hold no evaluated bin: give others")
         if not (evaluated & ~found).any(): raise ValueError("no evaluated bin is left to train on: withhold less")
         return found
