@@ -165,7 +165,8 @@ def _checked(path: Path, kind: str) -> dict:
     for key in found:
         known = needed | allowed
         if key not in known: raise ValueError(f"{path}: unknown key {key!r}{_nearest(key, known)}")
-    if (lacking := sorted(needed - found.keys())) and "base" not in found: raise ValueError(f"{path} lacks {', '.join(lacking)}: add it")
+    if (lacking := sorted(needed - found.keys())) and "base" not in found:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}: add it")
     return found
 
 def _folder(folder: Path, kind: str, first: list[str]) -> dict[str, dict]:

@@ -91,6 +91,7 @@ def build_regressor(
     found = build(entry["regressor"], given, "regressor", recipe)
     if not isinstance(found, Regressor):
         kind = type(found).__name__
-        raise ValueError(f"the regressor is {kind}: give a class derived from dir_nb.parts.part.Regressor, such as TableRegressor")
+        remedy = "give a class derived from dir_nb.parts.part.Regressor, such as TableRegressor"
+        raise ValueError(f"the regressor is {kind}: {remedy}")
     return found
 

@@ -260,7 +260,7 @@ def evaluate_run(
     split: str = "test", # train | val | test
     root: Path | str | None = None, # the project
 ) -> dict: # {region: {metric: value}}
-    "Load a finished run's model, or fit its regressor again, and measure it on a split; raises `FileNotFoundError` if there is no such run."
+    "Load a finished run's model, or fit its regressor again, and measure it; `FileNotFoundError` if there is no such run."
     root = Path(root or project_root())
     if split not in ("train", "val", "test"): raise ValueError(f"split is {split!r}: choose train, val or test")
     path = root / "runs" / dataset / method / f"s{seed}" / "config.json"

@@ -110,7 +110,8 @@ class TableRegressor(Regressor):
         self.estimator = instance("estimator", estimator, BaseEstimator)
         self.weights = weights if weights is None else instance("weights", weights, Part)
         if weights is not None and not has_fit_parameter(estimator, "sample_weight"):
-            raise ValueError(f"{type(estimator).__name__} takes no weights of samples: leave `weights` out, or take another estimator")
+            kind = type(estimator).__name__
+            raise ValueError(f"{kind} takes no weights of samples: leave `weights` out, or take another estimator")
 
     def fit(self,
         view: Any, # a seed's view of a data set

@@ -32,7 +32,8 @@ def _spots(
     one, other = rng.permutation([n // 2, n - n // 2]).tolist()
     free = among - n - 3
     if free < 0 or n < 2: raise ValueError(f"{n} of {among} evaluated bins do not make two blind spots: change share")
-    first, second = np.sort(rng.choice(free + 2, 2, replace=False)).tolist() # gaps of any lengths that fit, equally likely
+    # gaps of any lengths that fit, equally likely
+    first, second = np.sort(rng.choice(free + 2, 2, replace=False)).tolist()
     return [(1 + first, first + one), (1 + second + one, second + one + other)]
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class LabelProtocol:
         one_of("kind", self.kind, KINDS)
         number("share", self.share, above=0, below=1); number("keep", self.keep, low=0, whole=True)
         if (self.kind == "ranges") != bool(len(self.ranges)):
-            raise ValueError(f"kind={self.kind!r} with ranges={self.ranges!r}: give ranges with kind 'ranges', and only there")
+            given = f"kind={self.kind!r} with ranges={self.ranges!r}"
+            raise ValueError(f"{given}: give ranges with kind 'ranges', and only there")
 
     def hidden(self,
         evaluated: np.ndarray, # (B,) bool: bins with validation and test samples
@@ -61,7 +63,9 @@ class LabelProtocol:
         elif self.kind == "interpolation": stretches = [((len(at) - n) // 2, (len(at) - n) // 2 + n - 1)]
         elif self.kind == "blind_spots": stretches = _spots(n, len(at), np.random.default_rng([seed, 57]))
         else: stretches = []
-        for a, b in stretches: found |= (bins >= (0 if a is None else at[a])) & (bins <= (len(bins) if b is None else at[b]))
+        for a, b in stretches:
+            first, end = 0 if a is None else at[a], len(bins) if b is None else at[b]
+            found |= (bins >= first) & (bins <= end)
         for low, high in self.ranges: found |= (values >= low) & (values < high)
         if not (found & evaluated).any(): raise ValueError(f"ranges {self.ranges!r} hold no evaluated bin: give others")
         if not (evaluated & ~found).any(): raise ValueError("no evaluated bin is left to train on: withhold less")
@@ -101,8 +105,10 @@ def prepare_protocol(
     root = Path(root or project_root())
     base, told = open_prepared(config["base"], root), config["split"].get("protocol")
     if base.modality == "dense":
-        raise DataProblems(name, ["dense targets: a map would lose pixels in training alone; take a data set with a target a sample"])
-    if not isinstance(told, dict): raise DataProblems(name, ["a base and no split.protocol: say what is withheld, or drop the base"])
+        remedy = "take a data set with a target a sample"
+        raise DataProblems(name, [f"dense targets: a map would lose pixels in training alone; {remedy}"])
+    if not isinstance(told, dict):
+        raise DataProblems(name, ["a base and no split.protocol: say what is withheld, or drop the base"])
     try:
         protocol = LabelProtocol(**told)
         bins = base.grid.index(np.asarray(base.targets, dtype=np.float32)).numpy()
@@ -120,6 +126,7 @@ def _copied(base: Prepared, folder: Path, meta: dict, splits: np.ndarray) -> str
     for stem in [PACK, INDEX] if packed else ["inputs.npy"]: shutil.copy(base.folder / stem, kept / stem)
     vocab = base.vocab if (base.folder / "vocab.txt").is_file() else None
     unused = int((splits == 3).sum() - (base.splits == 3).sum()) / len(splits)
-    note = f"as {base.name}, of whose training {unused:.0f} samples a seed are withheld: {asdict(LabelProtocol(**meta['split']['protocol']))}"
-    return write_prepared(folder, meta, np.asarray(base.targets), splits, inputs=kept / (PACK if packed else "inputs.npy"), vocab=vocab,
-                          vectors=base.vectors, notes=[note])
+    told = asdict(LabelProtocol(**meta["split"]["protocol"]))
+    note = f"as {base.name}, of whose training {unused:.0f} samples a seed are withheld: {told}"
+    inputs, targets = kept / (PACK if packed else "inputs.npy"), np.asarray(base.targets)
+    return write_prepared(folder, meta, targets, splits, inputs=inputs, vocab=vocab, vectors=base.vectors, notes=[note])
