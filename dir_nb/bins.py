@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -200,8 +200,11 @@ def at_bins(
 @dataclass(frozen=True, eq=False)
 class ShotRegions:
     "Shot region of every bin, `by_count` or `by_list`; Zhu and Wu (2024), section 4.3.2, after Yang et al. (2021)."
-    region: Tensor # (B,) int64: 0 many, 1 medium, 2 few
-    names: ClassVar[tuple[str, ...]] = ("many", "medium", "few")
+    region: Tensor # (B,) int64: 0 many, 1 medium, 2 few, 3 zero
+    apart: bool = False # whether bins without a training sample are a region of their own, `with_zero`
+
+    @property
+    def names(self) -> tuple[str, ...]: return ("many", "medium", "few", *(["zero"] if self.apart else []))
 
     def __eq__(self, other) -> bool: return isinstance(other, ShotRegions) and torch.equal(self.region, other.region)
     def __repr__(self) -> str:
@@ -241,8 +244,20 @@ class ShotRegions:
         where = {b: r for r, part in enumerate((many, medium, few)) for b in part}
         return cls(torch.tensor([where[b] for b in range(n_bins)]))
 
+    def with_zero(self,
+        counts: Tensor | np.ndarray | Sequence[int], # (B,) training samples per bin
+    ) -> "ShotRegions":
+        "The same, but bins without a training sample are zero-shot, apart from few-shot; `ValueError` as `summary`."
+        n = self._per_bin(counts).to(self.region.device)
+        return ShotRegions(torch.where(n == 0, 3, self.region), apart=True)
+
+    def _per_bin(self, counts: Any) -> Tensor:
+        n = _as_tensor(counts).cpu()
+        if n.shape == self.region.shape: return n
+        raise ValueError(f"{tuple(n.shape)} counts for {len(self.region)} bins: give one per bin")
+
     def mask(self,
-        name: str, # 'many', 'medium', 'few', or 'all'
+        name: str, # one of `names`, or 'all'
     ) -> Tensor: # (B,) bool
         "Which bins belong to a region; `ValueError` for an unknown name."
         if name == "all": return torch.ones_like(self.region, dtype=torch.bool)
@@ -253,9 +268,7 @@ class ShotRegions:
         counts: Tensor | np.ndarray | Sequence[int], # (B,) samples per bin, of any split
     ) -> dict[str, dict[str, int]]: # region -> bins, empty (bins without samples), samples
         "How many bins and samples each region has; `ValueError` unless there is one count per bin."
-        n = _as_tensor(counts).cpu()
-        if n.shape != self.region.shape:
-            raise ValueError(f"{tuple(n.shape)} counts for {len(self.region)} bins: give one per bin")
+        n = self._per_bin(counts)
         parts = {name: n[self.mask(name).cpu()] for name in self.names}
         return {k: {"bins": len(v), "empty": int((v == 0).sum()), "samples": int(v.sum())} for k, v in parts.items()}
 

@@ -37,7 +37,8 @@ def list_command():
     "Data sets and methods of this project."
     conf = load_conf()
     titles = {kind: {k: d["title"] for k, d in conf["display"][kind].items()} for kind in ("datasets", "methods")}
-    parts = lambda m: ", ".join(p["class"].split(".", 2)[-1] for p in m["parts"].values() if p)
+    named = lambda m: m["regressor"].values() if "regressor" in m else m["parts"].values()
+    parts = lambda m: ", ".join(p["class"].split(".", 2)[-1] for p in named(m) if isinstance(p, dict))
     rows = [[k, titles["datasets"][k], d["modality"], d["model"]["name"]] for k, d in conf["datasets"].items()]
     _table("Data sets", ["id", "title", "modality", "model"], rows)
     rows = [[k, titles["methods"][k], parts(m)] for k, m in conf["methods"].items()]

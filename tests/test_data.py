@@ -20,7 +20,7 @@ os.environ["TQDM_DISABLE"] = "1"
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = (ROOT / os.environ.get("DIR_NB_SHARED", "../shared")).resolve()
 CONF = load_conf(ROOT)["datasets"]
-LOADERS = {name: entry["loader"] for name, entry in CONF.items() if "loader" in entry and "published" not in entry} # those: test_benchmarks
+LOADERS = {name: entry["loader"] for name, entry in CONF.items() if "loader" in entry and not {"published", "base"} & entry.keys()} # those: test_benchmarks
 CONFIGS = {
     "abalone_dir": dict(title="A", units="rings", modality="tabular", bins=dict(low=1, high=30, width=1, value="left"),
                         shots=dict(many=20, few=8), split=dict(cap=5, seeds=2)),

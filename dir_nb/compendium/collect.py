@@ -91,7 +91,7 @@ def read_metrics(
     lacking = [r for r in REGIONS if r not in found]
     if lacking: raise ValueError(f"metrics.json lacks the regions {lacking}: run it again")
     return [{**expect, "region": r, "metric": m, "value": np.nan if v is None else float(v), "n": int(found[r]["n"])}
-            for r in REGIONS for m, v in found[r].items() if m != "n"]
+            for r in (*REGIONS, "zero") if r in found for m, v in found[r].items() if m != "n"]
 
 def read_bins(
     folder: Path | str, # of one run

@@ -178,7 +178,8 @@ def method_rows(
     by_name, rows = {s.name: s for s in symbols}, []
     symbol = lambda path: by_name.get(_short(path).split(".")[0])
     for name, entry in load_conf(root)["methods"].items():
-        main, named = [p["class"] for p in entry["parts"].values()], list(dict.fromkeys(_named(entry["parts"])))
+        stated = {"regressor": entry["regressor"]} if "regressor" in entry else entry["parts"]
+        main, named = [p["class"] for p in stated.values()], list(dict.fromkeys(_named(stated)))
         parts = [s for path in named if (s := symbol(path)) and (path in main or s.module.startswith(_LOSSES))]
         last = symbol(main[-1]) # what makes the method: what stands last, or the last notebook of a loss made of parts
         if last.module.startswith(_LOSSES): last = max(parts, key=lambda s: Path(s.notebook).name)

@@ -81,7 +81,7 @@ def _reached(name: str, conf: dict) -> tuple[list[str], dict]: # modules, settin
         return ["dir_nb.data.manifest", *named_modules(used)], used
     if name == "train":
         models = [f"dir_nb.models.{p.stem}" for p in (package_dir() / "models").glob("[a-z]*.py")]
-        used = {"methods": {m: {k: e[k] for k in ("parts", "train")} for m, e in methods.items()},
+        used = {"methods": {m: {k: e[k] for k in ("parts", "train", "regressor") if k in e} for m, e in methods.items()},
                 "datasets": {d: {k: e.get(k) for k in ("model", "train")} for d, e in datasets.items()},
                 "train": conf["train"]}
         return ["dir_nb.run", *models, *named_modules(used["methods"])], used

@@ -28,7 +28,7 @@ PAPER_TABLES = { # table -> data set, metrics, rows
                 6: ("tuab_dir", ("mae", "gm"), 16), 7: ("skyfinder_dir", ("mae", "gm"), 16)}
 # rows of the paper's "OURS (Best)"; "SOTA" are the others, vanilla aside
 IMPLICIT = ("isda_r", "risda_r", "irda", "meta_irda")
-HIGHER_IS_BETTER = {"delta1", "pearson", "spearman"}
+HIGHER_IS_BETTER = {"delta1", "pearson", "spearman", "ccc"}
 
 def paper_numbers(
     path: Path | str | None = None, # the csv; nbs/reports/paper_numbers.csv of the project if None
@@ -85,7 +85,7 @@ def check_marks(
 
 # %% ../../nbs/compendium/11_tables.ipynb #c015
 METRIC_LABELS = {"mae": "MAE", "gm": "GM", "rmse": "RMSE", "mse": "MSE", "bmae": "bMAE", "delta1": "δ₁",
-                 "pearson": "Pearson", "spearman": "Spearman"}
+                 "pearson": "Pearson", "spearman": "Spearman", "ccc": "CCC"}
 
 def _decimals(mean: pd.Series) -> int:
     "Digits after the point: three significant ones of the median, two at least for values below 100."

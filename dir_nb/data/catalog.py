@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 from ..bins import BinGrid
 from ..conf import flat_dataset, load_conf
 from .core import SPLITS, ArrayDataset, DataProblems, Prepared, SeedView, first_few, open_prepared
+from .protocols import base_digest, prepare_protocol
 from ..paths import project_root
 
 # %% ../../nbs/lib/data/59_data.catalog.ipynb #c006
@@ -51,9 +52,12 @@ def prepare(
     config: dict[str, Any] | None = None, # its settings; from conf/ if None
     root: Path | str | None = None, # project; found from the working folder if None
 ) -> str: # the report
-    "Prepare a data set by its loader, or its manifest; `DataProblems` for an unknown one, missing and bad data."
+    "Prepare a data set by loader, manifest, or from its base; `DataProblems` for an unknown one, missing and bad data."
     root = Path(root or project_root())
     config = dataset_config(name, root) if config is None else flat_dataset(config)
+    if "base" in config:
+        ensure_prepared(config["base"], root)
+        return prepare_protocol(name, config, root)
     loader = dataset_loader(name, config)
     if not (root / "data" / name).is_dir():
         own = f"`dir-nb data add {name} FOLDER` puts your own there, `dvc pull data.dvc` what the repository has"
@@ -67,6 +71,8 @@ def _serves(
     "Whether prepared data have the entry's bins, regions and splits; what it leaves to its loader is not compared."
     meta, same = prepared.meta, BinGrid.from_dict(config.get("bins") or {}) == prepared.grid
     same = same and all(config.get(part) == meta[part] for part in ("shots", "modality"))
+    if "base" in config: same = same and meta.get("base") == base_digest(config["base"], prepared.folder.parents[1])
+    same = same and meta["split"].get("protocol") == (config.get("split") or {}).get("protocol")
     return same and all(meta[part] | (config.get(part) or {}) == meta[part] for part in ("split", "input"))
 
 def ensure_prepared(
@@ -75,6 +81,7 @@ def ensure_prepared(
 ) -> str | None: # the report, None if nothing was to be done
     "Prepare a data set unless that is done with the settings of its entry; raises `DataProblems` as `prepare` does."
     config = dataset_config(name, root)
+    if "base" in config: ensure_prepared(config["base"], root)
     try:
         if _serves(open_prepared(name, root), config): return None
     except ValueError: pass # absent, broken or of a bad entry: `prepare` makes it, or says what is wrong
@@ -146,6 +153,6 @@ def check_dataset(
         found += [f"seed {s}: {p}" for p in _check_seed(prepared.seed(s), torch.from_numpy(prepared.splits[s]))]
     if not (prepared.folder / "report.txt").is_file(): found.append("report.txt is missing")
     rows = (prepared.folder / "summary.csv").read_text(encoding="utf-8").splitlines()
-    if len(rows) != 1 + 9 * prepared.n_seeds:
+    if len(rows) != 1 + 3 * len(prepared.seed(0).regions.names) * prepared.n_seeds:
         found.append(f"summary.csv has {len(rows)} lines, not one per seed, split and region")
     if found: raise DataProblems(prepared.name, found)

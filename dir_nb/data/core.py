@@ -567,12 +567,13 @@ def fit_inputs(
     return {}
 
 def shot_regions(
-    shots: dict[str, Any], # {many: 100, few: 20} or {many: [bins], medium: [bins], few: [bins]}
+    shots: dict[str, Any], # {many: 100, few: 20} or {many: [bins], medium: [bins], few: [bins]}; zero: true
     counts: Tensor, # (B,) training counts
 ) -> ShotRegions:
-    "Regions by count or by list, as `meta.json` says."
-    if isinstance(shots["many"], list): return ShotRegions.by_list(len(counts), **shots)
-    return ShotRegions.by_count(counts, **shots)
+    "Regions by count or by list, as `meta.json` says, bins that training does not have apart if wanted."
+    limits, listed = {k: v for k, v in shots.items() if k != "zero"}, isinstance(shots["many"], list)
+    found = ShotRegions.by_list(len(counts), **limits) if listed else ShotRegions.by_count(counts, **limits)
+    return found.with_zero(counts) if shots.get("zero") else found
 
 # %% ../../nbs/lib/data/40_data.core.ipynb #c036
 def map_moments(
@@ -705,7 +706,7 @@ class Prepared:
             view = self.seed(s)
             for k, split in enumerate(SPLITS):
                 counts = view.split_counts(k)
-                for region in ("many", "medium", "few"):
+                for region in view.regions.names:
                     c = counts[view.regions.mask(region)]
                     size = {"bins": int((c > 0).sum()), "n": int(c.sum())}
                     rows.append({"seed": s, "split": split, "region": region} | size)
@@ -790,7 +791,7 @@ def describe(
     lines += [f"{edges[i * step]:8.4g}  {c:8d}  {'#' * bars[i]}" for i, c in enumerate(merged)]
     lines += ["", "split  region   bins        n (smallest to largest over the seeds)"]
     for split in SPLITS:
-        for region in ("many", "medium", "few"):
+        for region in view.regions.names:
             mine = [r for r in table if r["split"] == split and r["region"] == region]
             b, n = [r["bins"] for r in mine], [r["n"] for r in mine]
             lines.append(f"{split:6s} {region:8s} {min(b)}-{max(b):<6d}  {min(n)}-{max(n)}")
