@@ -27,19 +27,20 @@ def retrain_head(
     target: Tensor, # (M,) target units
     epochs: int,
 ) -> None:
-    "Train the head alone, by the method's objective, on these features."
+    "Train the head alone, the method's where it has one, by the method's objective, on these features."
     head, method, last = run.model.head, run.method, run.config.epochs - 1
     device = next(head.parameters()).device
     feat, target = feat.to(device), target.to(device)
     bins, order = run.view.grid.index(target, check=False), torch.Generator().manual_seed(run.seed)
     for p in head.parameters(): p.requires_grad_(True)
-    optimizer = torch.optim.Adam(head.parameters(), lr=run.config.lr)
+    trained = (method if method.owns_head else head).parameters()
+    optimizer = torch.optim.Adam(trained, lr=run.config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
         for i in torch.randperm(len(feat), generator=order).to(device).split(run.config.batch_size):
             z, t, b = feat[i], target[i], bins[i]
             optimizer.zero_grad(set_to_none=True)
-            method.objective(Step(head(z), z, z, t, b, method.weigh(b, last), head, last, (z,))).backward()
+            method.objective(Step(head(z), z, z, t, b, method.weigh(b, last, t), head, last, (z,))).backward()
             optimizer.step()
         schedule.step()
 
