@@ -50,7 +50,7 @@ class Part(nn.Module):
     def sampler(self, data: Any, seed: int) -> Any | None: # the training split -> a torch sampler of positions in it
         "Which samples an epoch draws; at most one part of a method may say."
 
-    def plan(self, run: Any) -> None: # a `Trainer`, its model as it will begin
+    def before_training(self, run: Any) -> None: # a `Trainer`, its model as it will begin
         "The phases are known (`run.phases`), nothing is trained yet; also where a run is taken up again."
 
     def enter(self, phase: Any, run: Any) -> None:

@@ -64,11 +64,12 @@ class Resampled(Part):
         self.data, self.pool = None, None # the split, and its re-sampled table
 
     def resample(self, x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, Resampler]:
-        "Re-sampled rows and targets, and the sampler that has made them."
+        "Re-sampled rows and targets, none beyond the targets there are and so out of the bins; the sampler that made them."
         sampler = clone(self.resampler)
         if sampler.random_state is None: sampler.set_params(random_state=seed)
         if not len(sampler.categorical): sampler.set_params(categorical=flags(x))
-        return *sampler.fit_resample(x, y), sampler
+        rows, targets = sampler.fit_resample(x, y)
+        return rows, targets.clip(y.min(), y.max()), sampler
 
     def sampler(self, data: Any, seed: int) -> Any | None:
         if data.targets.dim() > 1: raise ValueError(DENSE)

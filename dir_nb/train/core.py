@@ -154,7 +154,7 @@ class Trainer:
             lengths = [p.epochs for p in self.phases]
             misfit = f"phases of {lengths} epochs do not fit into train.epochs = {config.epochs}"
             raise ValueError(f"{misfit}: give more epochs, or smaller shares")
-        for plan in method.each("plan"): plan(self)
+        for prepare in method.each("before_training"): prepare(self)
         self.begin(self.phases[0])
         self.state, self.best, self.draws = FitState(), None, None
         self.stored_best = -1 # the epoch of the best state in the folder

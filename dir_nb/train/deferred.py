@@ -32,14 +32,14 @@ class Deferred(Part):
                 why = {"phases": "cuts the epochs", "decode": "makes the prediction"}[hook]
                 raise ValueError(f"Deferred: {type(part).__name__} {why}, from the first epoch on: leave Deferred out")
         self.views, self.moves, self.wants_draws, self.rate = part.views, part.moves, part.wants_draws, part.rate
-        self.first = math.inf # epoch in which it begins, set by `plan`
+        self.first = math.inf # epoch in which it begins, set by `before_training`
 
-    def overrides(self, hook: str) -> bool: return hook == "plan" or self.part.overrides(hook)
+    def overrides(self, hook: str) -> bool: return hook == "before_training" or self.part.overrides(hook)
 
-    def plan(self, run: Any) -> None: # a `Trainer`
+    def before_training(self, run: Any) -> None: # a `Trainer`
         "Find the epoch in which it begins; `ValueError` for a single phase and no share."
         self.first = self.begin(run.phases)
-        self.part.plan(run)
+        self.part.before_training(run)
 
     def begin(self, phases: list[Phase]) -> int: # from 0
         "The epoch in which it begins."

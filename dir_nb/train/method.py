@@ -130,5 +130,5 @@ class Method(nn.Module):
         return [g for p in self.parts.values() for g in p.param_groups()]
 
     def each(self, hook: str) -> list[Callable]: # of the parts that override it
-        "What parts do at a hook that returns nothing: `plan`, `enter`, `before_step`, `after_step`, `finish`."
+        "What parts do at a hook that returns nothing: `before_training`, `enter`, `before_step`, and so on."
         return [getattr(p, hook) for p in self.parts.values() if p.overrides(hook)]

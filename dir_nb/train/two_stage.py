@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checks import instance, number
 from ..parts.part import Part, Step
@@ -19,6 +19,9 @@ from .config import Phase, TrainConfig
 # %% ../../nbs/lib/train/78_train.two_stage.ipynb #c006
 class TwoStages(Part):
     "A representation, then a new head alone. Source: Zha et al. (2023), and RRT of Yang et al. (2021); public code."
+    UNHEARD = ( # hooks that an objective may not need
+        "phases", "before_training", "sampler", "enter", "before_step", "weigh", "calibrate", "finish", "decode")
+
     def __init__(
         self,
         objective: Part | None = None, # whose term is all that the encoder sees; None: the method as it is
@@ -27,7 +30,14 @@ class TwoStages(Part):
         super().__init__()
         self.objective = None if objective is None else instance("objective", objective, Part)
         self.share = number("share", share, above=0, below=1)
-        if objective is not None: self.views, self.moves = objective.views, objective.moves
+        self.heard = objective is None # whether the encoder was seen to hear the objective
+        if objective is not None:
+            name = type(objective).__name__
+            if not objective.overrides("term"):
+                raise ValueError(f"TwoStages: the objective {name} has no term: give a loss on features")
+            if more := [hook for hook in self.UNHEARD if objective.overrides(hook)]:
+                raise ValueError(f"TwoStages: the objective {name} also decides {', '.join(more)}: put it beside TwoStages")
+            self.views, self.moves, self.rate = objective.views, objective.moves, objective.rate
         self.head_from = math.inf # epoch at which the second stage begins, set by `phases`
         self.untrained = [] # (parameter of a head, its value before training)
 
@@ -38,7 +48,7 @@ class TwoStages(Part):
         self.head_from = config.epochs - head
         return [Phase("encoder", self.head_from), Phase("head", head, fresh=True, only=("head.",))]
 
-    def plan(self, run: Any) -> None: # a `Trainer`
+    def before_training(self, run: Any) -> None: # a `Trainer`
         "Remember heads as they are before training: the model's, or that of a part with its own."
         own = [p for part in run.method.parts.values() if part.owns_head for p in part.parameters()]
         self.untrained = [(p, p.detach().clone()) for p in (own or run.model.head.parameters())]
@@ -54,6 +64,26 @@ class TwoStages(Part):
         return feat if self.objective is None else feat.detach()
 
     def term(self, step: Step) -> Tensor | None: # scalar
-        "The objective, in the first stage."
-        first = self.objective is not None and step.epoch < self.head_from
-        return self.objective.term(step) if first else None
+        "The objective, in the first stage; `ValueError` for one that reads predictions alone."
+        if self.objective is None or step.epoch >= self.head_from: return None
+        value = self.objective.term(step)
+        if not self.heard and value is not None and step.raw.requires_grad:
+            seen = step.views or (step.raw,)
+            if all(g is None for g in torch.autograd.grad(value, seen, retain_graph=True, allow_unused=True)):
+                deaf = f"TwoStages: no gradient of the objective {type(self.objective).__name__} reaches the encoder"
+                raise ValueError(f"{deaf}: give a loss on features, or none")
+            self.heard = True
+        return value
+
+    def after_step(self, model: nn.Module, epoch: int) -> None:
+        if self.objective is not None and epoch < self.head_from: self.objective.after_step(model, epoch)
+
+    def sync(self, fabric: Any) -> None:
+        if self.objective is not None: self.objective.sync(fabric)
+
+    def end_epoch(self, epoch: int = 0) -> None:
+        if self.objective is not None and epoch < self.head_from: self.objective.end_epoch(epoch)
+
+    def report(self) -> dict[str, float]: return self.objective.report() if self.objective is not None else {}
+    def trace(self) -> dict[str, Tensor]: return self.objective.trace() if self.objective is not None else {}
+    def arrays(self) -> dict[str, Tensor]: return self.objective.arrays() if self.objective is not None else {}
