@@ -169,6 +169,27 @@ def test_refused(choice, words):
     assert "\n" not in said and all(word in said for word in words), said
 
 
+def test_own_head_on_resampled_features():
+    """A head over bins goes on with re-sampled features, and its decoder is fitted to it as it is then."""
+    rows = {name: PLAIN | {"loss": "irda_rank", "data": "pictures", "sampler": name} for name in ("none", "SMOGN")}
+    plain, resampled = (train(row)[0] for row in rows.values())
+    assert torch.equal(plain.model.body[1].weight, resampled.model.body[1].weight)
+    head, other = (run.method.parts["loss"].head.state_dict() for run in (plain, resampled))
+    assert any(not torch.equal(head[k], other[k]) for k in head)
+    loss = resampled.method.parts["loss"]
+    kept = copy.deepcopy(loss.decoder.state_dict())
+    loss.finish(resampled)
+    assert all(torch.equal(v, kept[k]) for k, v in loss.decoder.state_dict().items())
+
+
+def test_objective_must_reach_the_encoder():
+    """A loss of the prediction sees features that are cut off: said in the first step."""
+    parts = {"loss": {"class": HUBER["class"]}, "stages": {"class": STAGES, "share": 0.5, "objective": HUBER}}
+    view = view_of("rows")
+    run = Trainer(Net(), build_method({"parts": parts}, view, 8), view, TrainConfig(epochs=2, batch_size=40))
+    with pytest.raises(ValueError, match="TwoStages: no gradient of the objective HuberLoss reaches the encoder"): fit(run, progress=False)
+
+
 def test_every_pair_occurs():
     rows = pairwise()
     seen = set().union(*map(_pairs, rows))

@@ -16,7 +16,8 @@ from dir_nb.train.core import Trainer, fit, predict
 
 CONF = load_conf(ROOT)
 METHODS = [*CONF["grid"]["methods"], "frob_lds", "frob_fds", "frob_irda", "irda_rank", "irda_rank_b0", "meta_irda_rank",
-           "smoter", "smogn", "ordinal_entropy", "ranksim", "conr", "supcr", "supcr_two_stage"]
+           "smoter", "smogn", "ordinal_entropy", "ranksim", "conr", "supcr", "supcr_two_stage",
+           "inverse", "sqinv", "lds_sqinv", "dense_loss", "rrt", "rrt_lds", "deferred", "smogn_lds_fds", "focal_r_lds_fds", "supcr_mse"]
 
 
 class Rows:

@@ -99,3 +99,5 @@ class Resampled(Part):
         feat, y = (torch.cat(v).cpu().numpy() for v in zip(*run.encodings()))
         z, t, _ = self.resample(feat, y, run.seed)
         retrain_head(run, torch.from_numpy(z), torch.from_numpy(t), self.head_epochs)
+        for part in run.method.parts.values(): # what it has fitted is of the head before
+            if part.owns_head: part.finish(run)
