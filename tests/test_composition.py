@@ -54,7 +54,7 @@ AXES = {
 }
 PLAIN = {"weighting": "none", "loss": "l1", "term": "none", "sampler": "none", "schedule": "start", "data": "rows"}
 
-# (axis, choices), (axis, choices), what the one line names
+# choices that do not go together, what the one line names
 REFUSED = [
     ({"term": {"frob"}, "schedule": {"stages"}}, ("norms", "stages", "phases")),
     ({"term": {"frob"}, "schedule": {"deferred"}}, ("Deferred", "NormSchedule")),
@@ -98,8 +98,8 @@ def pairwise():
     while todo:
         row = dict(next(iter(todo.values())))
         for axis in [a for a in AXES if a not in row]:
-            gain = lambda v, axis=axis: len(_pairs(row | {axis: v}) & todo.keys())
-            row[axis] = max((v for v in AXES[axis] if refusal(row | {axis: v}) is None), key=gain)
+            gain = {v: len(_pairs(row | {axis: v}) & todo.keys()) for v in AXES[axis] if refusal(row | {axis: v}) is None}
+            row[axis] = max(gain, key=gain.get)
         rows.append({axis: row[axis] for axis in AXES})
         for pair in _pairs(row): todo.pop(pair, None)
     return rows
