@@ -78,6 +78,6 @@ class BinWeights(Part):
         smoothing = None if window is None else kernel_window(*window)
         self.register_buffer("weight", lds_weights(counts, scheme, smoothing, clip, boundary).float())
 
-    def weigh(self, bins: Tensor, epoch: int = 0) -> Tensor: # (N,) -> (N,)
+    def weigh(self, bins: Tensor, epoch: int = 0, target: Tensor | None = None) -> Tensor: # (N,) -> (N,)
         "Factor of each sample's loss; NaN for a sample without a bin."
         return at_bins(self.weight, bins)

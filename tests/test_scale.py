@@ -18,7 +18,8 @@ CONF = load_conf(ROOT)
 METHODS = [*CONF["grid"]["methods"], "frob_lds", "frob_fds", "frob_irda", "irda_rank", "irda_rank_b0", "meta_irda_rank",
            "smoter", "smogn", "ordinal_entropy", "ranksim", "conr", "supcr", "supcr_two_stage",
            "uvote", "vir", "softmax_la", "hl_gauss", "dldl_v2", "mean_variance", "hca",
-           "dist_loss", "srl", "prime"]
+           "dist_loss", "srl", "prime",
+           "inverse", "sqinv", "lds_sqinv", "dense_loss", "rrt", "rrt_lds", "deferred", "smogn_lds_fds", "focal_r_lds_fds", "supcr_mse"]
 LONGER = {"hl_gauss": 16, "dldl_v2": 16, "hca": 16}  # epochs: at first validation, which is balanced, likes a flat posterior best
 
 

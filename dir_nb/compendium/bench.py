@@ -132,7 +132,7 @@ class TimedStep:
         self.epoch = 1
 
     def __call__(self) -> None:
-        weight = self.method.weigh(self.batch.bins, self.epoch)
+        weight = self.method.weigh(self.batch.bins, self.epoch, self.batch.target)
         # a method that looks ahead gets the batch itself: of the size of a balanced one, and no data to load
         for prepare in self.method.each("before_step"):
             with self.half(): prepare(self.model, self.batch, self.epoch, 1e-3, lambda: self.batch, weight)
@@ -148,7 +148,7 @@ class TimedStep:
         def work() -> None:
             feat.grad = None
             for o in self.optimizers: o.zero_grad(set_to_none=True)
-            weight, seen = method.weigh(batch.bins, self.epoch), method.calibrate(feat, batch.bins, self.epoch)
+            weight, seen = method.weigh(batch.bins, self.epoch, batch.target), method.calibrate(feat, batch.bins, self.epoch)
             step = Step(head(seen), seen, feat, batch.target, batch.bins, weight, head, self.epoch, (feat,))
             method.objective(step).backward()
         return work

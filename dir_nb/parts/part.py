@@ -41,11 +41,18 @@ class Part(nn.Module):
     pace = 1.0 # learning rate of its own parameters, in the model's
     spread = 1.0 # standard deviation of the training targets, of which a trainer tells: terms divide errors by it
 
+    def overrides(self, hook: str) -> bool: # name of a method of `Part`
+        "Whether it has an opinion of its own at a hook; a part around another has the other's."
+        return getattr(type(self), hook) is not getattr(Part, hook)
+
     def phases(self, config: Any) -> list | None: # `TrainConfig` -> list of `Phase`, None for no opinion
         "Stretches of the training, each with an optimizer of its own; at most one part of a method may give them."
 
     def sampler(self, data: Any, seed: int) -> Any | None: # the training split -> a torch sampler of positions in it
         "Which samples an epoch draws; at most one part of a method may say."
+
+    def before_training(self, run: Any) -> None: # a `Trainer`, its model as it will begin
+        "The phases are known (`run.phases`), nothing is trained yet; also where a run is taken up again."
 
     def enter(self, phase: Any, run: Any) -> None:
         "A phase begins, with the model as the one before left it; a function of that and of the random state alone."
@@ -53,7 +60,9 @@ class Part(nn.Module):
     def before_step(self, model: nn.Module, batch, epoch: int, lr: float, draw, weight: Tensor | None) -> None:
         "Prepare for a step, such as by meta-learning; must not change the model nor wait for the device."
 
-    def weigh(self, bins: Tensor, epoch: int) -> Tensor | None: # (N,) -> (N,)
+    def weigh(
+        self, bins: Tensor, epoch: int, target: Tensor | None = None, # (N,), from 0, (N,) target units
+    ) -> Tensor | None: # (N,)
         "Factor of each sample's loss."
 
     def calibrate(self, feat: Tensor, bins: Tensor, epoch: int) -> Tensor: # (N, D), (N,) -> (N, D)

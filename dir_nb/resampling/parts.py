@@ -27,19 +27,20 @@ def retrain_head(
     target: Tensor, # (M,) target units
     epochs: int,
 ) -> None:
-    "Train the head alone, by the method's objective, on these features."
+    "Train the head alone, the method's where it has one, by the method's objective, on these features."
     head, method, last = run.model.head, run.method, run.config.epochs - 1
     device = next(head.parameters()).device
     feat, target = feat.to(device), target.to(device)
     bins, order = run.view.grid.index(target, check=False), torch.Generator().manual_seed(run.seed)
     for p in head.parameters(): p.requires_grad_(True)
-    optimizer = torch.optim.Adam(head.parameters(), lr=run.config.lr)
+    trained = (method if method.owns_head else head).parameters()
+    optimizer = torch.optim.Adam(trained, lr=run.config.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     for _ in range(epochs):
         for i in torch.randperm(len(feat), generator=order).to(device).split(run.config.batch_size):
             z, t, b = feat[i], target[i], bins[i]
             optimizer.zero_grad(set_to_none=True)
-            method.objective(Step(head(z), z, z, t, b, method.weigh(b, last), head, last, (z,))).backward()
+            method.objective(Step(head(z), z, z, t, b, method.weigh(b, last, t), head, last, (z,))).backward()
             optimizer.step()
         schedule.step()
 
@@ -63,11 +64,12 @@ class Resampled(Part):
         self.data, self.pool = None, None # the split, and its re-sampled table
 
     def resample(self, x: np.ndarray, y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, Resampler]:
-        "Re-sampled rows and targets, and the sampler that has made them."
+        "Re-sampled rows and targets, none beyond the targets there are and so out of the bins; the sampler that made them."
         sampler = clone(self.resampler)
         if sampler.random_state is None: sampler.set_params(random_state=seed)
         if not len(sampler.categorical): sampler.set_params(categorical=flags(x))
-        return *sampler.fit_resample(x, y), sampler
+        rows, targets = sampler.fit_resample(x, y)
+        return rows, targets.clip(y.min(), y.max()), sampler
 
     def sampler(self, data: Any, seed: int) -> Any | None:
         if data.targets.dim() > 1: raise ValueError(DENSE)
@@ -97,3 +99,5 @@ class Resampled(Part):
         feat, y = (torch.cat(v).cpu().numpy() for v in zip(*run.encodings()))
         z, t, _ = self.resample(feat, y, run.seed)
         retrain_head(run, torch.from_numpy(z), torch.from_numpy(t), self.head_epochs)
+        for part in run.method.parts.values(): # what it has fitted is of the head before
+            if part.owns_head: part.finish(run)

@@ -55,7 +55,7 @@ class StepModule(nn.Module):
         with torch.autocast(found[0].device.type, enabled=False):
             views = tuple(f.to(next(head.parameters()).dtype) for f in found)
             if not len(batch.target): return sum(0. * p.sum() for p in self.parameters()) + 0. * views[0].sum()
-            weight = method.weigh(batch.bins, epoch)
+            weight = method.weigh(batch.bins, epoch, batch.target)
             seen = method.calibrate(views[0], batch.bins, epoch)
             pred = head(seen)
             return method.objective(Step(pred, seen, views[0], batch.target, batch.bins, weight, head, epoch, views))
@@ -155,6 +155,7 @@ class Trainer:
             misfit = f"phases of {lengths} epochs do not fit into train.epochs = {config.epochs}"
             raise ValueError(f"{misfit}: give more epochs, or smaller shares")
         self.given = {name for name, p in model.named_parameters() if p.requires_grad} # what the model did not freeze itself
+        for prepare in method.each("before_training"): prepare(self)
         self.begin(self.phases[0])
         self.state, self.best, self.draws = FitState(), None, None
         self.stored_best = -1 # the epoch of the best state in the folder
@@ -254,8 +255,8 @@ def train_epoch(run: Trainer, loader: DataLoader, epoch: int) -> float:
         batch = Batch.make(x, target, run.view.grid, run.config.pixels_per_image).to(fabric)
         count = len(batch.target) if real is None or next(real) else 0
         if before and count:
-            weight = method.weigh(batch.bins, epoch)
-            for prepare in before: prepare(run.model, batch, epoch, lr, run.draws, weight)
+            for prepare in before: # one may change the batch for those after it
+                prepare(run.model, batch, epoch, lr, run.draws, method.weigh(batch.bins, epoch, batch.target))
         run.optimizer.zero_grad(set_to_none=True)
         loss = run.step(batch, epoch)
         fabric.backward(shared_loss(loss, count, fabric))

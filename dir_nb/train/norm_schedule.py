@@ -153,9 +153,9 @@ class NormSchedule(Part):
         line, goal = self.line.goals(self.values.to(norm.device), self.counts.to(norm.device), norm, self.fit_epochs)
         self.coefficients.copy_(line); self.goal.copy_(goal)
 
-    def weigh(self, bins: Tensor, epoch: int) -> Tensor | None: # (N,), from 0
+    def weigh(self, bins: Tensor, epoch: int, target: Tensor | None = None) -> Tensor | None: # (N,), from 0, (N,)
         if self.tuning.weights is None or epoch < self.tune_from: return None
-        return self.tuning.weights.weigh(bins, epoch)
+        return self.tuning.weights.weigh(bins, epoch, target)
 
     def term(self, step: Step) -> Tensor | None: # scalar
         "The term of the epoch's phase; in training, the norms are followed."
