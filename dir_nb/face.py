@@ -28,7 +28,10 @@ PUBLIC = { # package -> name -> module below the package
         "open_prepared": "data.core", "balanced_split": "data.core",
         "FeatureRegressor": "models.core", "MLP": "models.mlp", "ResNet": "models.resnet",
         "Method": "train.method", "NormSchedule": "train.norm_schedule",
-        "TwoViews": "parts.views", "TwoStages": "train.two_stage", "TrainConfig": "train.config",
+        "DenseWeight": "weighting.dense", "TableRegressor": "baselines.regressors", "Regressor": "parts.part",
+        "LabelProtocol": "data.protocols", "ccc": "metrics", "bmase": "metrics", "sera": "metrics",
+        "TwoViews": "parts.views", "TwoStages": "train.two_stage", "Deferred": "train.deferred",
+        "WeightAverage": "train.average", "TrainConfig": "train.config",
         "Trainer": "train.core", "fit": "train.core", "predict": "train.core", "evaluate": "train.core",
         "build_method": "methods", "run_seed": "run", "run_method": "seeds",
     },
@@ -44,6 +47,8 @@ PUBLIC = { # package -> name -> module below the package
         "ranksim_loss": "ranksim", "RankSimLoss": "ranksim", "conr_loss": "conr", "ConRLoss": "conr",
         "rank_n_contrast_loss": "rank_n_contrast", "RankNContrastLoss": "rank_n_contrast",
         "norm_order_loss": "norms", "norm_target_loss": "norms", "NormOrderLoss": "norms",
+        "DistLoss": "dist_loss", "dist_loss": "dist_loss", "soft_sort": "dist_loss",
+        "SRLLoss": "srl", "PRIMELoss": "prime",
     },
 }
 

@@ -66,7 +66,7 @@ def links_cell(
 
 _ROOMS = {"lib/ground": "Ground", "lib/parts": "Parts", "lib/losses": "Losses", "lib/resampling": "Resampling",
           "lib/representation": "Representation", "lib/heads": "Heads",
-          "lib/data": "Data", "lib/baselines": "Baselines", "lib/models": "Models", "lib/train": "Training",
+          "lib/data": "Data", "lib/weighting": "Weighting", "lib/baselines": "Baselines", "lib/models": "Models", "lib/train": "Training",
           "lib/methods": "Methods", "lib/front": "Front",
           "compendium": "Compendium: what the pipeline needs", "experiments": "Experiments: run by the pipeline",
           "reports": "Reports: a figure or a table each"}
