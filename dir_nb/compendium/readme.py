@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'claim', 'number', 'effect', 'verdicts', 'means', 'three_digits', 'method_table', 'figure_lines', 'moved',
-           'short', 'duration', 'cost_table', 'parts_table', 'fill_blocks', 'cell_markdown', 'joined',
+           'short', 'duration', 'cost_table', 'parts_table', 'levers_table', 'fill_blocks', 'cell_markdown', 'joined',
            'readme_markdown', 'render_readme', 'keep_outputs', 'write_pages']
 
 # %% ../../nbs/compendium/23_readme.ipynb #c003
@@ -17,7 +17,7 @@ from .collect import read_csv, read_table
 from .contents import notebook_cells, write_contents
 from .links import read_leaf, write_links
 from .pipeline import artefact_index, artefacts, run_notebook
-from ..conf import load_conf
+from ..conf import load_conf, read_yaml
 from ..paths import project_root, write_text
 
 # %% ../../nbs/compendium/23_readme.ipynb #c006
@@ -171,6 +171,25 @@ def parts_table(
     lines += [[group, label, *row] for (group, label), row in zip(wide.index, wide[list(measures.values())].to_numpy())]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
+# %% ../../nbs/compendium/23_readme.ipynb #pt05
+def levers_table(
+    root: Path | str | None = None, # the project
+) -> str: # Markdown
+    "What every variant of the study `levers` changes, each against its own base."
+    from dir_nb.compendium.effects import paired_effect # it loads torch: not for every page
+    from dir_nb.compendium.study import read_study
+    root = Path(root or project_root())
+    study, given = read_study("levers", root), read_yaml(root / "nbs/reports/reports.yaml")["figures"]["fig_levers"]["with"]
+    bases = dict(pair.split(":") for pair in re.search(r"control=(\S+)", given)[1].split(","))
+    shown = study.drop_duplicates("method").set_index("method")
+    measures = {"All": ("all", "mae"), "Few-shot": ("few", "mae"), "bMAE": ("all", "bmae")}
+    lines = [["", "against", *measures], ["---"] * (2 + len(measures))]
+    for mine, base in bases.items():
+        found = [paired_effect(study, mine, base, *of) for of in measures.values()]
+        said = [f"{e.percent:+z.1f} [{e.interval[0]:+z.1f}, {e.interval[1]:+z.1f}]".replace("-", "−") for e in found]
+        lines.append([f"{shown.group[mine]}: {shown.title[mine]}", shown.title[base], *said])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
 # %% ../../nbs/compendium/23_readme.ipynb #c017
 BLOCKS = { # name -> Markdown with links from the project's folder
     "verdicts": verdicts,
@@ -178,6 +197,7 @@ BLOCKS = { # name -> Markdown with links from the project's folder
     "artefacts": artefact_index,
     "costs": cost_table,
     "parts": parts_table,
+    "levers": levers_table,
 }
 
 def fill_blocks(
