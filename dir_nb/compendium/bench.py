@@ -542,7 +542,7 @@ def training_seconds(
         warnings.simplefilter("ignore") # of predictions that hardly vary: nothing is to be learnt here
         return processor_seconds(lambda: fit(run, progress=False))
 
-SHORT = {MadeUp("table", bins=25): 4096, MadeUp("arrays", 32, "resnet8", bins=25): 1024}
+SHORT = {MadeUp("table", bins=25): 4096, MadeUp("arrays", 32, "resnet8", bins=10): 512}
 
 def training_costs(
     entries: Mapping[str, Mapping[str, Any]], # id -> a method's entry

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEASURES', 'GREY', 'LEADER_COLOURS', 'MARKS', 'seed_values', 'critical_difference', 'friedman_p', 'drawn_means',
            'ranked', 'rank_table', 'ranking_table', 'family_of', 'left_out', 'leaders', 'leader_colours',
-           'family_marks', 'spread', 'name_points', 'overlaps', 'cost_table']
+           'family_marks', 'family_handles', 'spread', 'axis_range', 'name_points', 'overlaps', 'cost_table']
 
 # %% ../../nbs/compendium/29_ranking.ipynb #c002
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy.optimize import isotonic_regression
 
@@ -134,7 +135,7 @@ def left_out(
 # %% ../../nbs/compendium/29_ranking.ipynb #c027
 GREY = "#9A9A9A"
 LEADER_COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE, SKY, "#882255", "#6B5B00") # six of Okabe and Ito, wine, olive
-MARKS = "os^vDPX<>ph*dH8"
+MARKS = "os^vD<>ph*PdXH8"
 
 def leaders(
     table: pd.DataFrame, # of `ranking_table`
@@ -167,6 +168,14 @@ def family_marks(
     if len(known) > len(MARKS): raise ValueError(f"{len(known)} families, and {len(MARKS)} shapes: join some in conf/display.yaml")
     return {f: mark for f, mark in zip(known, MARKS) if f in set(families)}
 
+def family_handles(
+    table: pd.DataFrame, # method, family
+    baseline: str = "l1", # which stands for itself
+) -> list[Line2D]:
+    "Legend entries of the families."
+    marks = family_marks(table[table.method != baseline].family)
+    return [Line2D([], [], color=GREY, marker=k, ls="", ms=5, label=f) for f, k in marks.items()]
+
 # %% ../../nbs/compendium/29_ranking.ipynb #c031
 def spread(
     wanted: Sequence[float], # heights
@@ -183,6 +192,15 @@ def spread(
     if len(y): out[order] = np.clip(isotonic_regression(y[order] - steps).x, low, high - room) + steps
     return out
 
+def axis_range(
+    ends: np.ndarray, # of intervals, NaN where there is none
+) -> tuple[float, float]: # with room beyond
+    "From the lowest to the highest of them and zero; those far out (Tukey 1977) are left aside, or they would squeeze all others."
+    v = ends[np.isfinite(ends)]
+    low, high = np.percentile(v, [25, 75])
+    v = np.append(v[(v >= low - 3 * (high - low)) & (v <= high + 3 * (high - low))], 0.)
+    return v.min() - .03 * np.ptp(v) - .5, v.max() + .03 * np.ptp(v) + .5
+
 def name_points(
     ax: Axes, # its limits as they will be
     points: Sequence[tuple[float, float]],
@@ -196,7 +214,7 @@ def name_points(
     to = ax.transData + ax.transAxes.inverted()
     heights = spread([to.transform(p)[1] for p in points], 1.4 * size / high, 0., 1.)
     for p, name, colour, y in zip(points, names, colours, heights):
-        line = {"arrowstyle": "-", "color": colour, "lw": .7, "shrinkA": 0, "shrinkB": 3, "relpos": (0, .5)}
+        line = {"arrowstyle": "-", "color": colour, "lw": .8, "ls": ":", "shrinkA": 0, "shrinkB": 3, "relpos": (0, .5)}
         ax.annotate(name, p, (1.02, y), xycoords="data", textcoords="axes fraction", fontsize=size, color=colour,
                     ha="left", va="center", arrowprops=line, annotation_clip=False)
 
@@ -220,12 +238,15 @@ def cost_table(
     table: pd.DataFrame, # of `ranking_table`
     steps: pd.DataFrame, # results/bench/steps.csv
     training: pd.DataFrame, # results/bench/training.csv
+    baseline: str = "l1", # what costs are over
 ) -> pd.DataFrame: # method, label, family, bmae, bmae_low, bmae_high, extra (%), state_mb, and a column per made-up data set: times of vanilla's
     "Cost and change of bMAE, a row per ranked method; NaN for what was not measured. Steps are those of the first setting."
     d = table[table.metric == "bmae"].set_index("method")
     setting = ["arch", "size", "batch", "dim", "bins", "clusters"]
     step = steps[(steps[setting] == steps[setting].iloc[0]).all(axis=1)].set_index("method")
+    whole = {what: g.set_index("method").ratio for what, g in training.groupby("what", sort=False)}
     out = d[["label", "family"]].assign(bmae=d.percent, bmae_low=d.percent_low, bmae_high=d.percent_high)
     out["extra"], out["state_mb"] = 100 * step.extra.reindex(d.index), step.state_mb.reindex(d.index)
-    for what, g in training.groupby("what", sort=False): out[what] = g.set_index("method").ratio.reindex(d.index)
+    for what, ratio in whole.items(): out[what] = ratio.reindex(d.index)
+    out.loc[out.index == baseline, ["extra", "state_mb", *whole]] = [0., 0., *[1.] * len(whole)]
     return out.reset_index()
