@@ -386,7 +386,10 @@ def test_ranking_of_45_methods_is_readable(crowd, crowded):
     table = ranking.ranking_table(partly, {})
     caption = found["ranking_caption"](table, ranking.left_out(partly, table), {})
     assert "44 methods over 5 data sets" in caption and caption.endswith("lack them: lds.")
-    assert f"difference is {ranking.critical_difference(44, 5):.1f} ranks of 44" in caption
+    assert f"difference is {ranking.critical_difference(44, 5):.1f} ranks: of 946 pairs" in caption
+    few = table[table.region == "few"]
+    slow = sum(a - b > few.critical.iloc[0] for a in few["rank"] for b in few["rank"])
+    assert f"Few-shot {slow}," in caption and 0 < slow < 473
 
 
 def test_plane_of_45_methods_is_readable(crowded):
