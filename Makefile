@@ -35,9 +35,10 @@ test: env data  ## all tests, notebooks included
 lab: env data  ## JupyterLab on the tour
 	jupyter lab nbs/index.ipynb
 
-bench: env  ## step times on this machine (results/bench), and their figure
+bench: env  ## step times and short trainings on this machine (results/bench), and their figures
 	dir-nb notebook nbs/experiments/bench.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
+	dir-nb notebook nbs/reports/fig_cost.ipynb
 
 resampling: env  ## seconds of our samplers beside smogn and imbreg (downloaded, and removed again): results/bench/resampling.csv
 	dir-nb notebook nbs/experiments/resampling.ipynb

@@ -13,7 +13,7 @@ import pytest
 from dir_nb.bins import BinGrid, ShotRegions
 from dir_nb.compendium.collect import BIN_COLUMNS, REGIONS, RunProblems, collect, read_csv, summarise_runs, write_tables
 from dir_nb.paths import write_json, write_text
-from dir_nb.compendium import curves, errata, plots, tables
+from dir_nb.compendium import curves, errata, plots, ranking, tables
 from dir_nb.conf import load_conf
 
 PROJECT = Path(__file__).parents[1]
@@ -186,8 +186,8 @@ def test_methods_figure_by_hand():
     """Rank correlations of three methods are -1, -1, and .5 for the seed whose third method has the highest error."""
     orders = pd.DataFrame([{"dataset": "x_dir", "method": m, "seed": k, "region": "all", "tau": t, "train_mae": e + .1 * k}
                            for k in range(3) for m, t, e in (("l1", .2, 3.), ("irda", -.5, 2.), ("lds", .9, 1. + 3. * (k == 2)))])
-    fig = defined("fig_norm_order")["methods_figure"](orders, ["l1", "lds", "irda"], {"x_dir": ("X", "years")}, {})
-    assert [t.get_text() for t in fig.axes[0].texts] == ["1", "2", "3"] and legends(fig) == ["1 Vanilla", "2 LDS", "3 IRDA"]
+    fig = defined("fig_norm_order")["methods_figure"](orders, ["l1", "lds", "irda"], {"x_dir": ("X", "years")}, {}, ["l1", "irda"])
+    assert len(fig.axes[0].lines) == 3 and legends(fig) == ["Vanilla", "IRDA", "1 others"]
     assert fig.axes[0].get_title(loc="right").startswith("ρ = −0.50")
 
 
@@ -342,3 +342,89 @@ print([m for m in ('scipy.stats', 'torch', 'sklearn') if m in sys.modules])"""
 def test_losses_do_not_need_the_reports():
     code = "import sys, dir_nb.compendium.collect; print([m for m in ('matplotlib', 'torch', 'torchvision') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+SCREENS = 9.  # inches: a screen and a half at 110 dpi
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """Runs of 45 methods: those that have a family, and others with long names. One loses far more than all others, one diverged once."""
+    rng, sets = np.random.default_rng(0), ["abalone_dir", "vader_dir", "motorcycle_dir", "glucose_dir", "earth_dir"]
+    known = ["l1", *(m for members in plots.method_families().values() for m in members)][:30]
+    methods = [*known, *(f"a_method_of_2026_{i}" for i in range(len(known), 45))]
+    good, trade = rng.normal(0, .04, 45), rng.uniform(0, .35, 45)
+    good[0] = trade[0] = 0.
+    rows = [{"dataset": d, "method": m, "seed": s, "region": r, "metric": k, "n": 9,
+             "value": (3. + hard) * np.exp(good[i] + share * trade[i] + (9. if m == methods[-1] else 0) * (r == "all") * .1 + rng.normal(0, .03))}
+            for d in sets for s, hard in enumerate(rng.normal(0, .3, 5)) for i, m in enumerate(methods)
+            for ((r, k), share) in zip(ranking.MEASURES, (.1, -1., -.5))]
+    runs = pd.DataFrame(rows)
+    lost = (runs.method == methods[-2]) & (runs.seed == 3) & (runs.dataset == "vader_dir")
+    return runs.assign(value=runs.value.mask(lost))
+
+
+@pytest.fixture(scope="module")
+def crowded(crowd):
+    return ranking.ranking_table(crowd, {})
+
+
+def readable(fig):
+    assert fig.get_figheight() <= SCREENS and ranking.overlaps(fig) == []
+
+
+def test_ranking_of_45_methods_is_readable(crowd, crowded):
+    found, first = defined("table_ranking"), ranking.leaders(crowded, "irda")
+    assert 3 <= len(first) <= 7 and "irda" in first
+    fig = found["ranking_figure"](crowded, first)
+    readable(fig)
+    assert len(fig.axes[0].get_yticklabels()) == 45
+    frame, lost = found["ranking_frame"](crowded), crowded[crowded.method == "a_method_of_2026_43"]
+    assert len(frame) == 45 and frame.shape[1] == 9 and (lost["rank"] >= 9.).all()  # the last of 45 on one of five sets
+    assert frame[frame.Method == "Vanilla"].iloc[0, 4] == "0"
+    partly = crowd[~((crowd.method == "lds") & (crowd.dataset == "earth_dir"))]
+    table = ranking.ranking_table(partly, {})
+    caption = found["ranking_caption"](table, ranking.left_out(partly, table), {})
+    assert "44 methods over 5 data sets" in caption and caption.endswith("lack them: lds.")
+    assert f"difference is {ranking.critical_difference(44, 5):.1f} ranks: of 946 pairs" in caption
+    few = table[table.region == "few"]
+    slow = sum(a - b > few.critical.iloc[0] for a in few["rank"] for b in few["rank"])
+    assert f"Few-shot {slow}," in caption and 0 < slow < 473
+
+
+def test_plane_of_45_methods_is_readable(crowded):
+    found, first = defined("fig_plane"), ranking.leaders(crowded, "irda")
+    data = found["plane_table"](crowded, first)
+    fig = found["plane_figure"](data, first)
+    readable(fig)
+    said = [t.get_text() for t in fig.axes[0].texts]
+    assert len(data) == 45 and set(data.label[data.front | data.leader]) <= {re.split(r" \([+−]", w)[0] for w in said}
+    far, = (w for w in said if w.startswith("a_method_of_2026_44"))  # beyond the axis, with its numbers
+    assert re.search(r"\(\+1\d\d %, [+−]\d+ %\)", far) and fig.axes[0].get_xlim()[1] < 60
+    beats = lambda a, b: a.x <= b.x and a.y <= b.y and (a.x < b.x or a.y < b.y)
+    assert data.front.tolist() == [not any(beats(a, b) for a in data.itertuples()) for b in data.itertuples()]
+
+
+def test_costs_of_45_methods_are_readable(crowded):
+    rng, first, methods = np.random.default_rng(0), ranking.leaders(crowded, "irda"), sorted(set(crowded.method) - {"l1"})
+    setting = {"arch": "resnet18", "size": 96, "batch": 32, "dim": 512, "bins": 100, "clusters": 1}
+    steps = pd.DataFrame([setting | {"method": m, "extra": 10 ** rng.uniform(-5, .1), "state_mb": 10 ** rng.uniform(-3, 3)} for m in methods[1:]])
+    training = pd.DataFrame([{"what": w, "method": m, "ratio": 10 ** rng.uniform(-.05, 1.2)} for w in ("mlp, 8 columns", "resnet8, 32 px, arrays") for m in methods])
+    data = ranking.cost_table(crowded, steps, training)
+    fig = defined("fig_cost")["cost_figure"](data, first, "a machine")
+    readable(fig)
+    assert fig.legends[0].get_title().get_text().replace("\n", " ").endswith(f"Not all costs were measured of: {plots.method_style(methods[0])[0]}.")
+    assert [sum(line.get_marker() in ranking.MARKS for line in ax.lines) for ax in fig.axes] == [44, 44, 45, 45]
+
+
+def test_norms_of_45_methods_are_readable(crowd):
+    methods, rng = list(dict.fromkeys(crowd.method)), np.random.default_rng(0)
+    sets = list(dict.fromkeys(crowd.dataset))
+    summary = pd.DataFrame([{"dataset": d, "method": m, "region": r, "measure": k, "mean": rng.random(), "half_width": .1, "seeds": 5}
+                            for d in sets for m in methods for r in REGIONS for k in ("size", "residual", "partial")])
+    found, first = defined("fig_norm_order"), ["l1", "irda", "frob"]
+    fig = found["order_figure"](summary, methods, {}, {}, first)
+    readable(fig)
+    assert legends(fig) == ["Vanilla", "IRDA", "Feature norms", "42 others"]
+    orders = pd.DataFrame([{"dataset": d, "method": m, "seed": s, "region": "all", "tau": rng.random(), "train_mae": rng.random()} for d in sets for m in methods for s in range(3)])
+    readable(found["methods_figure"](orders, methods, {}, {}, first))
