@@ -205,7 +205,7 @@ def test_drawings_of_ideas_say_what_is_here_and_have_no_faults():
     found = defined("fig_ideas")
     data = found["strategy_table"]()
     patches = found["strategies_figure"](data).axes[0].patches
-    assert sum(p.get_linestyle() == "--" for p in patches) == (data.in_library == "").sum() == 6
+    assert sum(p.get_linestyle() == "--" for p in patches) == (data.in_library == "").sum() == 2
     found["vae_figure"](found["VAE_TABLE"])
     found["STRATEGIES"]["Loss"][1]["Lost"] = "losses.remse.LostLoss"
     with pytest.raises(AttributeError, match="LostLoss"): found["strategy_table"]()

@@ -176,6 +176,7 @@ def rows(n: int, b: int, d: int, k: int) -> dict:
         "LatentSmoothing": (lambda **a: torch.cat(vir.LatentSmoothing(b, d)(**a)), latents | bins),
         "VIRLoss": (vir_in_training, {k: sample[k] for k in ("target", "weight")} | feat),
         "VIRLoss()": (lambda counts: vir.VIRLoss(grid, counts, d).centre, counts),
+    }
     u, at, level = ("exact", uniform(n, b)), ("sample", uniform(n) * b), torch.arange(b) * k // b
     member = torch.nn.functional.one_hot(level).float()
     heads |= {

@@ -27,11 +27,11 @@ class Deferred(Part):
         super().__init__()
         self.part = instance("part", part, Part)
         self.share = None if share is None else number("share", share, above=0, below=1)
-        for hook in ("phases", "decode"):
+        whys = {"phases": "cuts the epochs", "decode": "makes the prediction", "shown": "stands in for the weights"}
+        for hook, why in whys.items():
             if part.overrides(hook):
-                why = {"phases": "cuts the epochs", "decode": "makes the prediction"}[hook]
                 raise ValueError(f"Deferred: {type(part).__name__} {why}, from the first epoch on: leave Deferred out")
-        self.views, self.moves, self.wants_draws, self.rate = part.views, part.moves, part.wants_draws, part.rate
+        self.views, self.moves, self.wants_draws, self.pace = part.views, part.moves, part.wants_draws, part.pace
         self.first = math.inf # epoch in which it begins, set by `before_training`
 
     def overrides(self, hook: str) -> bool: return hook == "before_training" or self.part.overrides(hook)
@@ -72,8 +72,8 @@ class Deferred(Part):
         late = step.epoch - self.first
         return self.part.term(replace(step, epoch=late)) if late >= 0 else None
 
-    def after_step(self, model: nn.Module, epoch: int) -> None:
-        if epoch >= self.first: self.part.after_step(model, epoch - self.first)
+    def after_step(self, run: Any, epoch: int) -> None: # a `Trainer`
+        if epoch >= self.first: self.part.after_step(run, epoch - self.first)
 
     def sync(self, fabric: Any) -> None: self.part.sync(fabric)
 

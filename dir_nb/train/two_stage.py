@@ -20,7 +20,7 @@ from .config import Phase, TrainConfig
 class TwoStages(Part):
     "A representation, then a new head alone. Source: Zha et al. (2023), and RRT of Yang et al. (2021); public code."
     UNHEARD = ( # hooks that an objective may not need
-        "phases", "before_training", "sampler", "enter", "before_step", "weigh", "calibrate", "finish", "decode")
+        "phases", "before_training", "sampler", "enter", "before_step", "weigh", "calibrate", "shown", "finish", "decode")
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class TwoStages(Part):
                 raise ValueError(f"TwoStages: the objective {name} has no term: give a loss on features")
             if more := [hook for hook in self.UNHEARD if objective.overrides(hook)]:
                 raise ValueError(f"TwoStages: the objective {name} also decides {', '.join(more)}: put it beside TwoStages")
-            self.views, self.moves, self.rate = objective.views, objective.moves, objective.rate
+            self.views, self.moves, self.pace = objective.views, objective.moves, objective.pace
         self.head_from = math.inf # epoch at which the second stage begins, set by `phases`
         self.untrained = [] # (parameter of a head, its value before training)
 
@@ -75,8 +75,8 @@ class TwoStages(Part):
             self.heard = True
         return value
 
-    def after_step(self, model: nn.Module, epoch: int) -> None:
-        if self.objective is not None and epoch < self.head_from: self.objective.after_step(model, epoch)
+    def after_step(self, run: Any, epoch: int) -> None: # a `Trainer`
+        if self.objective is not None and epoch < self.head_from: self.objective.after_step(run, epoch)
 
     def sync(self, fabric: Any) -> None:
         if self.objective is not None: self.objective.sync(fabric)
