@@ -63,7 +63,7 @@ def build(
     return make(**from_data, **own)
 
 def build_method(
-    entry: dict, # a method's entry
+    entry: dict, # a method's entry; a part that is null is left out
     view: Any, # a seed's view of a data set
     dim: int, # feature dimension of the model
     recipe: dict[str, dict] | None = None, # of the data set: class name -> arguments
@@ -73,7 +73,7 @@ def build_method(
         raise ValueError("the entry has no parts: give `parts:` with a loss at least")
     named_modules(entry["parts"]) # all of them are there
     given = given_by(view, dim)
-    parts = {name: build(spec, given, name, recipe) for name, spec in entry["parts"].items()}
+    parts = {name: build(spec, given, name, recipe) for name, spec in entry["parts"].items() if spec is not None}
     for name, part in parts.items():
         if not isinstance(part, Part):
             kind = type(part).__name__
