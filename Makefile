@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test lab bench resampling benchmark gpu studies search env data export contents
+.PHONY: repro test test-all lab bench resampling benchmark gpu studies search env data export contents
 .DEFAULT_GOAL := repro
 
 # uv installs in a third of pip's time. It does not read pip's settings (a mirror, say): where it fails, pip goes on.
@@ -29,8 +29,11 @@ repro: env data  ## every figure and table, from nothing or from where it stands
 	@dvc repro
 	@dir-nb verify --short || true # on another processor numbers move: that is said, and is no failure
 
-test: env data  ## all tests, notebooks included
+test: env data  ## all tests, notebooks included; the expensive ones once for each family of methods
 	python -m pytest
+
+test-all: env data  ## all tests of every entry
+	python -m pytest -m ""
 
 lab: env data  ## JupyterLab on the tour
 	jupyter lab nbs/index.ipynb
