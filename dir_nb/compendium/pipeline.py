@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['KERNEL_ENV', 'Stage', 'pipeline_files', 'stages', 'write_sources', 'Artefact', 'artefacts', 'older_note',
-           'artefact_index', 'notebook_parameters', 'run_notebook']
+           'artefact_index', 'notebook_parameters', 'executed_name', 'run_notebook']
 
 # %% ../../nbs/compendium/06_pipeline.ipynb #c003
-import ast, json, os, re, sys, tempfile
+import ast, hashlib, json, os, re, sys, tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -170,6 +170,15 @@ def notebook_parameters(
 # to ask for it again takes a tenth of the time of runs on images (of glibc; others do not look).
 KERNEL_ENV = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 
+def executed_name(
+    path: str, # of a notebook
+    given: dict, # parameter -> value
+) -> str: # at most 140 bytes
+    "File name of a notebook that was run: its stem and values; of many values the first, and a digest of all."
+    name = "-".join([Path(path).stem, *map(str, given.values())]).replace("/", "_")
+    if len(name.encode()) > 130: name = name[:60] + "-" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name + ".ipynb"
+
 def run_notebook(
     path: str, # below the project
     given: dict, # parameter -> value
@@ -184,7 +193,7 @@ def run_notebook(
     known = notebook_parameters(root / path) if given else {}
     unknown = sorted(given.keys() - known.keys())
     if unknown: raise ValueError(f"{path} has no parameters {unknown}: there are {', '.join(known)}")
-    out = root / "executed" / ("-".join([Path(path).stem, *map(str, given.values())]) + ".ipynb")
+    out = root / "executed" / executed_name(path, given)
     out.parent.mkdir(exist_ok=True)
     os.environ |= {"DIR_NB_ROOT": str(root)} | KERNEL_ENV | {k: os.environ[k] for k in KERNEL_ENV if k in os.environ}
     # kernels side by side would race for ports, or a name
