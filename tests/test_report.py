@@ -180,7 +180,7 @@ def test_labels_that_training_lacks():
     assert of.base["m3", "zero"] == pytest.approx(4.4) and np.isnan(of.percent["lost", "rest"])
     fig = found["protocol_figure"](data)
     assert [[t.get_text() for t in ax.texts] for ax in fig.axes] == [["failed", "+800 %", "failed"]] * 2
-    assert fig.axes[0].get_title(loc="left") == "X without ends\nvanilla: 4.4, others 2.2 rings"
+    assert fig.axes[0].get_title(loc="left") == "X without ends\nvanilla 4.4 / 2.2 rings"
     fig.draw_without_rendering()
     boxes = [t.get_window_extent() for t in fig.axes[0].get_yticklabels()]
     assert len(boxes) == 13 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
