@@ -7,6 +7,7 @@ import yaml
 from project import ROOT
 
 from dir_nb.compendium.collect import collect
+from dir_nb.compendium.search import run_error, varied_config
 from dir_nb.conf import load_conf
 from dir_nb.data.core import meta_from, seed_splits, write_prepared
 from dir_nb.paths import read_json, write_text
@@ -78,6 +79,19 @@ def test_the_unit_changes_nothing(done, tmp_path, method):
 @pytest.mark.parametrize("name", [d for d, entry in CONF["datasets"].items() if entry["model"]["name"] == "pair"])
 def test_pairs_are_refused(name):
     with pytest.raises(ValueError, match=f"ridge is not defined on {name}: a bag of words"): run_config(CONF, name, "ridge", 0)
+
+
+SPACES = {m: space for m, space in CONF["search"]["spaces"].items() if "regressor" in CONF["methods"][m]}
+
+
+@pytest.mark.parametrize("method", SPACES)
+def test_every_value_of_its_space_is_fitted(tmp_path, method):
+    """One path after the other, as the search varies them: each changes what is predicted."""
+    root = project(tmp_path)
+    error = lambda setting: run_error(varied_config(load_conf(root), "toy_dir", method, 0, setting), root)["all"]["mae"]
+    for path, values in SPACES[method].items():
+        found = [error({path: v}) for v in values]
+        assert np.isfinite(found).all() and len(set(found)) > 1, (path, found)
 
 
 def test_data_derived_from_others_are_run(tmp_path):

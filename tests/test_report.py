@@ -161,6 +161,33 @@ def test_parts_are_drawn_from_vanilla():
     found["parts_figure"](data[data.method != "entry"], "entry", [(-60., 20.)] * 3)  # a study without the entry has no line
 
 
+def test_labels_that_training_lacks():
+    """Two protocols, three seeds: all other labels weigh by their samples, and a dozen methods are told apart, one failed and one off the axis."""
+    found, rows = defined("fig_protocols"), []
+    factors = {"l1": (1., 1.), "half": (.5, 1.), "lost": (np.nan, np.nan), "far": (9., 1.2), **{f"m{k}": (1 + .02 * k, 1 - .02 * k) for k in range(9)}}
+    for m, (zero, rest) in factors.items():
+        about = {"study": "protocols", "method": m, "title": m.upper(), "group": "all", "base": m, "setting": "{}", "metric": "mae"}
+        value = {"many": (rest, 3), "medium": (5 * rest, 1), "few": (np.nan, 0), "zero": (4 * zero, 2), "all": (3., 6)} # few has no samples
+        rows += [about | {"dataset": d, "seed": k, "region": r, "value": v * (1 + .1 * k), "n": 0 if m == "lost" else n}
+                 for d in ("x_dir", "y_dir") for k in range(3) for r, (v, n) in value.items()]
+    errors = found["with_rest"](pd.DataFrame(rows))
+    assert set(errors.region) == {"zero", "rest"}
+    one = errors[(errors.dataset == "x_dir") & (errors.seed == 0) & (errors.region == "rest")].set_index("method").value
+    assert one["l1"] == pytest.approx((3 * 1 + 1 * 5) / 4) and np.isnan(one["lost"])
+    data = found["protocol_table"](errors, "l1", {"x_dir": ("X without ends", "rings")})
+    of = data[data.dataset == "x_dir"].set_index(["method", "region"])
+    assert of.percent["half", "zero"] == pytest.approx(-50) and of.percent["far", "rest"] == pytest.approx(20)
+    assert of.base["m3", "zero"] == pytest.approx(4.4) and np.isnan(of.percent["lost", "rest"])
+    fig = found["protocol_figure"](data)
+    assert [[t.get_text() for t in ax.texts] for ax in fig.axes] == [["failed", "+800 %", "failed"]] * 2
+    assert fig.axes[0].get_title(loc="left") == "X without ends\nvanilla 4.4 / 2.2 rings"
+    fig.draw_without_rendering()
+    boxes = [t.get_window_extent() for t in fig.axes[0].get_yticklabels()]
+    assert len(boxes) == 13 and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    marks = [line.get_window_extent().y0 for line in fig.axes[0].lines if line.get_marker() in "os"]
+    assert np.diff(sorted(marks)).min() > 3 # points: no two on each other
+
+
 def test_posteriors_of_the_study():
     """Kept as a study writes them, in no order; one mark for each median, and widths where labels were seen."""
     found, about = defined("fig_posterior"), {"study": "posterior", "group": "", "base": "", "setting": "{}", "dataset": "x_dir", "seed": 0}

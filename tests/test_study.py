@@ -11,7 +11,7 @@ from project import ROOT, copy_project, run, write_yaml
 from dir_nb.compendium.label_norms import norm_table
 from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.run import run_config
-from dir_nb.compendium.search import draw_settings, searched_entry, varied_config
+from dir_nb.compendium.search import draw_settings, named_settings, searched_entry, varied_config
 from dir_nb.compendium.study import BY_COUNTS, read_study, run_both_rules, run_norms, run_study, study_differences, study_plan, study_settings
 
 
@@ -97,8 +97,8 @@ def test_search_is_what_its_record_says(folder):
 
 
 def without(entry, defaults):
-    """An entry's parts and training, less what its classes do by themselves."""
-    parts = json.loads(json.dumps(entry["parts"]))
+    """An entry's parts, or regressor, and training, less what its classes do by themselves."""
+    parts = json.loads(json.dumps(named_settings(entry)))
     for path, value in defaults.items():
         *folders, last = path.split(".")
         at = parts
@@ -151,7 +151,7 @@ def test_history_is_complete():
         assert read_yaml(ROOT / f"conf/methods/{method}.yaml")["base"] == base
 
 
-@pytest.mark.parametrize("study", ["norm_over", "norm_ablation_real", "ablations"])
+@pytest.mark.parametrize("study", ["norm_over", "norm_ablation_real", "ablations", "protocols"])
 def test_variants_take_the_recipe_of_their_data(study):
     """What a run gets is what the study's record says, also for classes that only the variant names."""
     conf, recorded = load_conf(ROOT), study_settings(study, ROOT)
@@ -160,7 +160,7 @@ def test_variants_take_the_recipe_of_their_data(study):
         for name, v in variants.items():
             config = varied_config(conf, d, v["method"], 0, v["set"])
             assert config["recipe"] == recorded["datasets"][d]["recipes"].get(name, {}), (d, name)
-            assert config["entry"]["parts"] == recorded["variants"][name]["parts"]
+            assert named_settings(config["entry"]) == named_settings(recorded["variants"][name])
     if study == "norm_over":
         assert varied_config(conf, "abalone_dir", "frob_fds", 0, variants["fds_ours"]["set"])["recipe"]["BinWeights"] == {"clip": [5, 1000]}
 
