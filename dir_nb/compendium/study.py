@@ -7,7 +7,7 @@ __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'SHOWN', '
            'study_variants', 'study_entry', 'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules',
            'run_both_rules', 'validation_posteriors', 'posterior_measures', 'run_posterior', 'phase_steps',
            'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'made_with', 'study_settings',
-           'same_data', 'unchanged_runs', 'differences', 'without_arrays', 'study_differences', 'wide_table',
+           'full_settings', 'same_data', 'unchanged_runs', 'differences', 'study_differences', 'wide_table',
            'long_table', 'write_study', 'read_study']
 
 # %% ../../nbs/compendium/04_study.ipynb #c003
@@ -26,6 +26,7 @@ from ..paths import project_root, read_json, write_json
 from ..provenance import NUMERICS, data_digest, recipe_for
 from .search import run_all, run_error, run_once, varied_config
 from ..checks import suggest
+from ..seeds import full_plan
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
@@ -302,6 +303,7 @@ def made_with(
     seeds: Sequence[int],
     conf: dict, # of `load_conf`
     root: Path, # the project
+    arrays: bool = True, # a digest of the data too, where it is here; False says the same in every checkout
 ) -> dict: # numerics, seeds, datasets: {id: {model, train, data, recipes: {id of an entry: ...}}}
     "What decides the numbers of runs, entries apart; `data` is None where it is not here."
     def of(d: str) -> dict: # what the data set decides
@@ -309,19 +311,33 @@ def made_with(
         recipes = {k: recipe_for(e, conf["datasets"][d].get("recipe")) for k, e in named.items()}
         own = ("model", "train", *(["methods"] if "methods" in conf["datasets"][d] else []))
         return {k: conf["datasets"][d].get(k, {}) for k in own} | {
-            "data": data_digest(root / "prepared" / d, seeds), "recipes": {k: r for k, r in recipes.items() if r}}
+            "data": data_digest(root / "prepared" / d, seeds) if arrays else None,
+            "recipes": {k: r for k, r in recipes.items() if r}}
     return {"numerics": NUMERICS, "seeds": list(seeds), "datasets": {d: of(d) for d in datasets}}
 
 def study_settings(
     study: str, # id
     root: Path | str | None = None, # the project
+    arrays: bool = True, # as of `made_with`
 ) -> dict: # of `made_with`, and kind, variants: {id: entry}
     "What a study would be made with now."
     root = Path(root or project_root())
     conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
     entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
-    return made_with(entries, datasets, seeds, conf, root) | {
+    return made_with(entries, datasets, seeds, conf, root, arrays) | {
         "kind": study_entry(study, root)["kind"], "variants": entries}
+
+def full_settings(
+    root: Path | str | None = None, # the project
+    arrays: bool = True, # as of `made_with`
+) -> dict: # of `made_with`, and methods: {id: entry}
+    "What the run of all methods (`make full`) would be made with now."
+    root = Path(root or project_root())
+    conf = load_conf(root)
+    plan = full_plan(conf, root)
+    kept = lambda e: {k: e[k] for k in (("regressor",) if "regressor" in e else ("parts", "train"))}
+    entries = {m: kept(conf["methods"][m]) for m in plan["methods"]}
+    return made_with(entries, conf["grid"]["datasets"], plan["seeds"], conf, root, arrays) | {"methods": entries}
 
 # %% ../../nbs/compendium/04_study.ipynb #sd01
 def same_data(
@@ -362,12 +378,6 @@ def differences(
         if moved: found.append(f"recipe of {d!r} has changed for {', '.join(moved)}")
     return found
 
-def without_arrays(
-    settings: dict, # of `made_with`
-) -> dict: # says the same in every checkout
-    "Settings that do not say what the arrays are."
-    return settings | {"datasets": {d: s | {"data": None} for d, s in settings["datasets"].items()}}
-
 def study_differences(
     study: str, # id
     root: Path | str | None = None, # the project
@@ -375,9 +385,9 @@ def study_differences(
 ) -> list[str]: # empty for one that is current
     "What has changed since a study was made: code, kind, seeds, variants, data sets."
     root = Path(root or project_root())
-    path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root)
+    path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root, arrays)
     if not path.is_file(): return ["what it was made with is not known"]
-    return differences(read_json(path), now if arrays else without_arrays(now))
+    return differences(read_json(path), now)
 
 # %% ../../nbs/compendium/04_study.ipynb #c015
 def wide_table(
