@@ -203,7 +203,7 @@ def full_plan(
     conf: dict, # of `load_conf`
     root: Path, # the project
 ) -> dict[str, list]: # methods, seeds
-    "What `make full` trains on the grid's data sets, from `conf/full.yaml`; the grid itself where there is no such file."
+    "What `make full` trains on the grid's data sets, from `conf/full.yaml`; without that file, the grid."
     path = root / "conf" / "full.yaml"
     own = {"methods": conf["grid"]["methods"], "seeds": conf["train"]["seeds"]}
     if path.is_file(): own |= read_yaml(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .collect import REGIONS, method_titles, planned, read_csv, read_metrics, read_table, write_tables
+from .collect import planned, read_csv, read_metrics, read_table, write_tables
 from .study import differences, full_settings, long_table, wide_table
 from ..conf import load_conf
 from ..paths import project_root, read_json, write_json
@@ -24,7 +24,7 @@ def run_full(
     root: Path | str | None = None, # the project
     workers: int | None = None, # processes; None = `dir_nb.seeds.default_workers`
     progress: bool = True,
-) -> tuple[pd.DataFrame, dict]: # dataset, method, seed, region, metric, value, n; data set -> method -> why it is not defined
+) -> tuple[pd.DataFrame, dict]: # dataset, method, seed, region, metric, value, n; data set -> method -> why it lacks
     "Train what is not kept, in one queue over all data sets; a run that diverged is a row without values."
     root = Path(root or project_root())
     conf = load_conf(root)
@@ -38,7 +38,8 @@ def run_full(
     if not found: raise ValueError("no run of conf/full.yaml was finished: look at the messages above")
     shape = {d: next(rows for c, rows in found.items() if c[0] == d) for d in {c[0] for c in found}}
     lost = lambda d, m, s: [r | {"method": m, "seed": s, "value": np.nan, "n": 0} for r in shape[d]]
-    return pd.DataFrame([r for c in cells for r in (found[c] if c in found else lost(*c))]), {d: n for d, n in none.items() if n}
+    rows = [r for c in cells for r in (found[c] if c in found else lost(*c))]
+    return pd.DataFrame(rows), {d: n for d, n in none.items() if n}
 
 def write_full(
     table: pd.DataFrame, # of `run_full`

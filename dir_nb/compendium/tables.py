@@ -204,7 +204,8 @@ def table_caption(
 def _reasons(cells: pd.DataFrame) -> str:
     "Why rows are empty."
     none = cells[cells.reason != ""].drop_duplicates("label").groupby("reason", sort=False).label.agg(", ".join)
-    return f" Not defined on this data: {'; '.join(f'{labels} ({why})' for why, labels in none.items())}." if len(none) else ""
+    said = "; ".join(f"{labels} ({why})" for why, labels in none.items())
+    return f" Not defined on this data: {said}." if said else ""
 
 def _notes(cells: pd.DataFrame, baseline: str) -> list[str]:
     "What stands below the table."
@@ -240,7 +241,7 @@ def table_markdown(
     note, origin = _notes(cells, first)
     for part in _pairs(cells):
         diffs = block(_others(part, first), "differences")
-        headed = lambda frame: _markdown(_headed(frame, part, "*{}*"))
+        headed = lambda frame, part=part: _markdown(_headed(frame, part, "*{}*"))
         parts += [headed(block(part)), *([note, headed(diffs)] if len(diffs) else [])]
     return "\n\n".join([*parts, origin]) + "\n"
 
@@ -269,7 +270,7 @@ def table_latex(
     parts = [r"\begin{table*}", r"\centering\small", rf"\caption{{{_tex(caption)} {origin}}}\label{{{label}}}"]
     for i, part in enumerate(_pairs(cells)):
         diffs = block(_others(part, first), "differences", "tex")
-        headed = lambda frame: _tabular(_headed(frame, part, r"\emph{{{}}}")).rstrip()
+        headed = lambda frame, part=part: _tabular(_headed(frame, part, r"\emph{{{}}}")).rstrip()
         parts += [*([r"\par\medskip"] if i else []), headed(block(part, "values", "tex"))]
         if len(diffs): parts += [rf"\par\smallskip {note}\par\smallskip", headed(diffs)]
     return "\n".join([*parts, r"\end{table*}"]) + "\n"
@@ -332,7 +333,9 @@ def _paragraph(ax: plt.Axes, text: str, y: float, width: float) -> float:
     ax.text(0, y, "\n".join(lines), va="top", fontsize=9, linespacing=1.25)
     return y - .17 * len(lines)
 
-def _draw_pair(ax: plt.Axes, cells: pd.DataFrame, blocks: Sequence[pd.DataFrame], note: str, y: float, rights: Sequence[float]) -> float:
+def _draw_pair(
+    ax: plt.Axes, cells: pd.DataFrame, blocks: Sequence[pd.DataFrame], note: str, y: float, rights: Sequence[float]
+) -> float:
     "Values, and differences if given, of up to two metrics; returns where they end."
     values, *more = blocks
     def rule(y: float) -> None: ax.plot([0, rights[-1]], [y] * 2, color="black", lw=1)
@@ -343,7 +346,7 @@ def _draw_pair(ax: plt.Axes, cells: pd.DataFrame, blocks: Sequence[pd.DataFrame]
         rule(y + .6 * _ROW); y = _draw_rows(ax, diffs, _looks(cells, "differences"), y, rights); rule(y + .4 * _ROW)
     return y
 
-def _laid_out(cells: pd.DataFrame, diffs: bool) -> tuple[list, list[float]]: # (cells, blocks) of pairs of metrics; right edges
+def _laid_out(cells: pd.DataFrame, diffs: bool) -> tuple[list, list[float]]: # (cells, blocks) each; right edges
     "What is drawn of the cells: values, then differences to the first row; two metrics at a time."
     def both(part: pd.DataFrame) -> list[pd.DataFrame]:
         others = _others(part, cells.label.iloc[0])
@@ -355,7 +358,8 @@ def _laid_out(cells: pd.DataFrame, diffs: bool) -> tuple[list, list[float]]: # (
 def _height(parts: list, rights: Sequence[float], caption: str, notes: Sequence[str]) -> float: # inches
     "How high `_drawn` will be."
     said = lambda text: .17 * len(textwrap.wrap(text, int(rights[-1] / .069)))
-    pair = lambda blocks: sum(len(f) + .4 for f in blocks) * _ROW + 2.65 * _ROW + said(notes[0]) * (len(blocks) - 1) + .1
+    rows = lambda blocks: (2.65 + sum(len(f) + .4 for f in blocks)) * _ROW
+    pair = lambda blocks: rows(blocks) + said(notes[0]) * (len(blocks) - 1) + .1
     return .22 + said(caption) + sum(pair(blocks) for _, blocks in parts) - .2 * _ROW + said(notes[1])
 
 def _drawn(parts: list, rights: Sequence[float], caption: str, notes: Sequence[str]) -> Figure:
