@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Packages are compiled when first imported, not all at once: that must not be switched off from outside.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: repro test test-all lab bench resampling benchmark gpu studies search env data export contents
+.PHONY: repro full test test-all lab bench resampling benchmark gpu studies search env data export contents
 .DEFAULT_GOAL := repro
 
 # uv installs in a third of pip's time. It does not read pip's settings (a mirror, say): where it fails, pip goes on.
@@ -28,6 +28,10 @@ data: env
 repro: env data  ## every figure and table, from nothing or from where it stands
 	@dvc repro
 	@dir-nb verify --short || true # on another processor numbers move: that is said, and is no failure
+
+full: env data  ## every method on every data set (two or three hours on two cores, what is kept left); then `make repro` draws them
+	dvc repro prepare
+	dir-nb notebook nbs/experiments/full.ipynb
 
 test: env data  ## all tests, notebooks included; the expensive ones once for each family of methods
 	python -m pytest

@@ -23,6 +23,9 @@ def copy_project(to, datasets, methods, seeds, epochs=None):
     for name in datasets:
         shutil.copytree(ROOT / "data" / name, to / "data" / name)
     (to / "data.dvc").unlink()
+    (to / "results").mkdir()
+    header = (ROOT / "results/full.csv").read_text().splitlines()[0]
+    (to / "results/full.csv").write_text(header + "\n")  # `make full` was never run
     write_yaml(to / "conf/grid.yaml", {"datasets": datasets, "methods": methods, "seeds": seeds})
     if epochs:
         for name in datasets:

@@ -98,12 +98,13 @@ def sources(tmp_path_factory):
     ("conf/methods/irda.yaml", lambda e: e["display"].update(title="Other"), {"display"}),
     ("conf/display.yaml", lambda e: e["methods"]["irda"].update(colour="#123456"), {"display"}),
     ("conf/datasets/abalone_dir.yaml", lambda e: e["display"].update(title="Other"), {"display", "prepare"}),  # its report names it
-    ("conf/datasets/abalone_dir.yaml", lambda e: e["train"].update(epochs=3), {"train"}),
+    ("conf/datasets/abalone_dir.yaml", lambda e: e["train"].update(epochs=3), {"train", "full"}),
     ("conf/datasets/abalone_dir.yaml", lambda e: e["split"].update(cap=29), {"prepare"}),
-    ("conf/methods/irda.yaml", lambda e: e["train"].update(lr_factor=9.0), {"train"}),
-    ("conf/methods/frob_lds.yaml", lambda e: e.update(train={"lr_factor": 9.0}), set()),  # not in the grid
+    ("conf/methods/irda.yaml", lambda e: e["train"].update(lr_factor=9.0), {"train", "full"}),
+    ("conf/methods/frob_lds.yaml", lambda e: e.update(train={"lr_factor": 9.0}), {"full"}),  # not in the grid
     ("conf/studies/strategies.yaml", lambda e: e["variants"].popitem(), set()),
     ("conf/grid.yaml", lambda e: e["seeds"].append(9), {"train", "collect"}),
+    ("conf/full.yaml", lambda e: e["seeds"].append(9), {"full"}),  # tables say that rows are older
 ], ids=lambda x: x if isinstance(x, str) else None)
 def test_what_an_edit_of_the_settings_touches(sources, path, edit, touched):
     assert sources(path, edit) == touched

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from .benchmarks import BENCHMARKS, printed, read_benchmark
-from .collect import read_csv, read_table, summarise_runs, t_interval
+from .collect import read_csv, read_table, summarise_runs, t_interval, with_features
 from .curves import run_folders, trace_table
 from .effects import (Effect, arrow_table, best_of, interval_p, mean_over_sets, paired_effect,
                                        sensitivity_table)
@@ -70,7 +70,9 @@ class Evidence:
     @cached_property
     def orders(self) -> pd.DataFrame: # of `order_table`, all runs of the grid
         keys = self.runs[["dataset", "method", "seed"]].drop_duplicates().itertuples(index=False)
-        folders = [self.root / "runs" / d / m / f"s{s}" for d, m, s in keys]
+        sets, methods = (list(dict.fromkeys(self.runs[k])) for k in ("dataset", "method"))
+        those = set(with_features(self.root, sets, methods)) # a regressor has no features
+        folders = [self.root / "runs" / d / m / f"s{s}" for d, m, s in keys if (d, m) in those]
         return order_table(pd.concat([norm_table(f) for f in folders], ignore_index=True))
 
     def table(self, source: str) -> pd.DataFrame: # 'runs', or a study's id

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'BIN_COLUMNS', 'RunProblems', 'planned', 'dataset_titles', 'dataset_entry', 'method_titles', 'read_csv',
-           'read_metrics', 'read_bins', 't_interval', 'summarise_runs', 'collect', 'write_tables', 'read_table']
+           'read_metrics', 'read_bins', 't_interval', 'summarise_runs', 'undefined_cells', 'with_features', 'collect',
+           'write_tables', 'read_table']
 
 # %% ../../nbs/compendium/02_collect.ipynb #c003
 from collections.abc import Mapping, Sequence
@@ -143,17 +144,42 @@ def summarise_runs(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/compendium/02_collect.ipynb #c016
+def undefined_cells(
+    root: Path | str | None = None, # project; found from the working folder if None
+    datasets: Sequence[str] = (), # ids
+    methods: Sequence[str] = (), # ids
+) -> pd.DataFrame: # dataset, method, reason
+    "What data sets cannot have, as training found it (`dir_nb.seeds.undefined`)."
+    runs, rows = Path(root or project_root()) / "runs", []
+    for d in datasets:
+        found = read_json(path) if (path := runs / d / "undefined.json").is_file() else {}
+        rows += [{"dataset": d, "method": m, "reason": found[m]} for m in methods if m in found]
+    return pd.DataFrame(rows, columns=["dataset", "method", "reason"])
+
+def with_features(
+    root: Path | str | None = None, # project; found from the working folder if None
+    datasets: Sequence[str] = (), # ids
+    methods: Sequence[str] = (), # ids
+) -> list[tuple[str, str]]: # data set, method
+    "Cells whose runs have features, traces and a model: the data set can have the method, and it trains a net."
+    root = Path(root or project_root())
+    known, none = load_conf(root)["methods"], undefined_cells(root, datasets, methods)
+    none = set(zip(none.dataset, none.method))
+    return [(d, m) for d in datasets for m in methods if (d, m) not in none and "regressor" not in known[m]]
+
 def _expected(
     root: Path, # the project
     datasets: Sequence[str], methods: Sequence[str], # ids
     seeds: Sequence[int] | None, # None: those found in the folders, at least one (seed 0) for each pair
 ) -> list[dict[str, Any]]: # dataset, method, seed
     "The runs that there should be."
+    none = set(undefined_cells(root, datasets, methods)[["dataset", "method"]].itertuples(index=False, name=None))
     def found(d: str, m: str) -> list[int]:
         names = [p.name[1:] for p in (root / "runs" / d / m).glob("s*")]
         return sorted(int(s) for s in names if s.isdecimal()) or [0]
     these = lambda d, m: found(d, m) if seeds is None else sorted(seeds)
-    return [{"dataset": d, "method": m, "seed": int(s)} for d in datasets for m in methods for s in these(d, m)]
+    return [{"dataset": d, "method": m, "seed": int(s)} for d in datasets for m in methods
+            if (d, m) not in none for s in these(d, m)]
 
 def _read_all(root: Path, expected: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Every expected run, or one error."

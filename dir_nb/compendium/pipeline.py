@@ -90,11 +90,13 @@ def _reached(name: str, conf: dict) -> tuple[list[str], dict]: # modules, settin
 def write_sources(
     root: Path | str | None = None, # the project
 ) -> list[str]: # the files
-    "Write `sources/<notebook>.json` for every notebook that a stage runs, and `display.json`: how results are shown."
+    "Write `sources/<notebook>.json` for every notebook that a stage runs, `display.json` and `full.json`, for tables."
+    from dir_nb.compendium.study import full_settings
     root = Path(root or project_root())
     conf, notebooks = load_conf(root), sorted({s.notebook for s in stages(root) if s.notebook} | {"nbs/index.ipynb"})
     with atomic_path(root / "sources") as out:
         write_json(out / "display.json", {k: conf[k] for k in ("grid", "display")})
+        write_json(out / "full.json", full_settings(root, arrays=False))
         for path in notebooks:
             source, (modules, settings) = notebook_source(root / path), _reached(Path(path).stem, conf)
             code = code_digests({*imported_modules(source), *modules})

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BLACK', 'ORANGE', 'SKY', 'GREEN', 'YELLOW', 'BLUE', 'VERMILLION', 'PURPLE', 'REGION_COLOURS', 'REGION_LABELS',
-           'UNKNOWN', 'SETTINGS', 'methods_shown', 'method_style', 'method_families', 'style', 'save_figure', 'preview',
-           'needs_log', 'count_bars', 'legend_columns', 'legend_below', 'method_line', 'forest_rows']
+           'UNKNOWN', 'SETTINGS', 'methods_shown', 'method_style', 'method_families', 'by_family', 'style',
+           'save_figure', 'preview', 'needs_log', 'count_bars', 'legend_columns', 'legend_below', 'method_line',
+           'forest_rows']
 
 # %% ../../nbs/compendium/10_plots.ipynb #c003
 import io
@@ -52,6 +53,16 @@ def method_families() -> dict[str, list[str]]: # panel of an overview -> methods
     for method, own in methods_shown(project_root()).items():
         if "family" in own: families.setdefault(own["family"], []).append(method)
     return families
+
+def by_family(
+    methods: Sequence[str], # ids
+    first: str = "l1", # stands above the families
+) -> dict[str, str]: # method -> family, '' for the first; in the order of a table
+    "Methods in groups, as `conf/` orders families and the methods in them; what names none comes last."
+    of = {m: (f, i, j) for i, (f, members) in enumerate(method_families().items()) for j, m in enumerate(members)}
+    last = ("Others", len(of), 0)
+    order = sorted(methods, key=lambda m: (m != first, of.get(m, last)[1:]))
+    return {m: "" if m == first else of.get(m, last)[0] for m in order}
 
 # %% ../../nbs/compendium/10_plots.ipynb #c007
 SETTINGS = { # matplotlib's, for every figure

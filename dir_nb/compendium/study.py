@@ -6,11 +6,13 @@
 __all__ = ['STUDY_METRICS', 'TABLE2_MEASURES', 'BY_COUNTS', 'RANKED', 'SHOWN', 'NORM_STEPS', 'NORM_MEASURES', 'FEATURES', 'KINDS',
            'study_variants', 'study_entry', 'study_plan', 'lacking_data', 'table2_measures', 'run_table2', 'both_rules',
            'run_both_rules', 'validation_posteriors', 'posterior_measures', 'run_posterior', 'phase_steps',
-           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'study_settings', 'same_data',
-           'unchanged_runs', 'study_differences', 'write_study', 'read_study']
+           'norm_measures', 'run_norms', 'run_study', 'by_counts', 'varied_entry', 'made_with', 'study_settings',
+           'full_settings', 'same_data', 'unchanged_runs', 'differences', 'study_differences', 'wide_table',
+           'long_table', 'write_study', 'read_study']
 
 # %% ../../nbs/compendium/04_study.ipynb #c003
 import copy, json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ from ..provenance import NUMERICS, data_digest, recipe_for
 from .search import (FittedRows, check_paths, named_settings, run_all, run_error, run_once, split_errors,
                                       varied_config)
 from ..checks import suggest
+from ..seeds import full_plan
 
 if TYPE_CHECKING: from dir_nb.train.core import Trainer
 
@@ -304,23 +307,47 @@ def varied_entry(
         else: set_path(out, path, value)
     return out
 
-def study_settings(
-    study: str, # id
-    root: Path | str | None = None, # the project
-) -> dict: # numerics, kind, seeds, variants: {id: entry}, datasets: {id: {model, train, data, recipes: {variant: ...}}}
-    "What a study would be made with now; `data` is None where it is not here."
-    root = Path(root or project_root())
-    conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
-    entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
+def made_with(
+    entries: dict[str, dict], # id -> {parts, train}, or {regressor}
+    datasets: Sequence[str], # ids
+    seeds: Sequence[int],
+    conf: dict, # of `load_conf`
+    root: Path, # the project
+    arrays: bool = True, # a digest of the data too, where it is here; False says the same in every checkout
+) -> dict: # numerics, seeds, datasets: {id: {model, train, data, recipes: {id of an entry: ...}}}
+    "What decides the numbers of runs, entries apart; `data` is None where it is not here."
     def of(d: str) -> dict: # what the data set decides
-        recipes = {v: recipe_for(named_settings(e), conf["datasets"][d].get("recipe")) for v, e in entries.items()}
+        recipes = {k: recipe_for(named_settings(e), conf["datasets"][d].get("recipe")) for k, e in entries.items()}
         own = ("model", "train", *(k for k in ("methods", "base") if k in conf["datasets"][d]))
         told = {"protocol": conf["datasets"][d]["split"]["protocol"]} if "base" in own else {}
         return {k: conf["datasets"][d].get(k, {}) for k in own} | told | {
-            "data": data_digest(root / "prepared" / d, seeds), "recipes": {v: r for v, r in recipes.items() if r}}
-    data = {d: of(d) for d in datasets}
-    return {"numerics": NUMERICS, "kind": study_entry(study, root)["kind"], "seeds": seeds,
-            "variants": entries, "datasets": data}
+            "data": data_digest(root / "prepared" / d, seeds) if arrays else None,
+            "recipes": {k: r for k, r in recipes.items() if r}}
+    return {"numerics": NUMERICS, "seeds": list(seeds), "datasets": {d: of(d) for d in datasets}}
+
+def study_settings(
+    study: str, # id
+    root: Path | str | None = None, # the project
+    arrays: bool = True, # as of `made_with`
+) -> dict: # of `made_with`, and kind, variants: {id: entry}
+    "What a study would be made with now."
+    root = Path(root or project_root())
+    conf, (variants, datasets, seeds) = load_conf(root), study_plan(study, root)
+    entries = {k: varied_entry(conf["methods"][v["method"]], v["set"]) for k, v in variants.items()}
+    return made_with(entries, datasets, seeds, conf, root, arrays) | {
+        "kind": study_entry(study, root)["kind"], "variants": entries}
+
+def full_settings(
+    root: Path | str | None = None, # the project
+    arrays: bool = True, # as of `made_with`
+) -> dict: # of `made_with`, and methods: {id: entry}
+    "What the run of all methods (`make full`) would be made with now."
+    root = Path(root or project_root())
+    conf = load_conf(root)
+    plan = full_plan(conf, root)
+    kept = lambda e: {k: e[k] for k in (("regressor",) if "regressor" in e else ("parts", "train"))}
+    entries = {m: kept(conf["methods"][m]) for m in plan["methods"]}
+    return made_with(entries, conf["grid"]["datasets"], plan["seeds"], conf, root, arrays) | {"methods": entries}
 
 # %% ../../nbs/compendium/04_study.ipynb #sd01
 def same_data(
@@ -342,6 +369,25 @@ def unchanged_runs(
     recipe = lambda settings, v, d: settings["datasets"][d]["recipes"].get(v)
     return {(v, d) for v in same for d in data if recipe(then, v, d) == recipe(now, v, d)}
 
+def differences(
+    then: dict, # what results were made with
+    now: dict, # what they would be made with
+    entries: str = "variants", # what holds the entries
+) -> list[str]: # empty for what is current
+    "What has changed: code, kind, seeds, entries, data sets."
+    plain = ("numerics", "kind", "seeds")
+    found = [f"{k} {then[k]}, now {now[k]}" for k in plain if k in now and then[k] != now[k]]
+    for kind, alike in ((entries, dict.__eq__), ("datasets", same_data)):
+        for name in sorted(then[kind].keys() | now[kind].keys()):
+            old, new = then[kind].get(name), now[kind].get(name)
+            state = "is new" if old is None else "is gone" if new is None else "" if alike(old, new) else "has changed"
+            if state: found.append(f"{kind[:-1]} {name!r} {state}")
+    for d in sorted(then["datasets"].keys() & now["datasets"].keys()):
+        old, new = (s["datasets"][d]["recipes"] for s in (then, now))
+        moved = [v for v in sorted(now[entries]) if old.get(v) != new.get(v)]
+        if moved: found.append(f"recipe of {d!r} has changed for {', '.join(moved)}")
+    return found
+
 def study_differences(
     study: str, # id
     root: Path | str | None = None, # the project
@@ -349,32 +395,34 @@ def study_differences(
 ) -> list[str]: # empty for one that is current
     "What has changed since a study was made: code, kind, seeds, variants, data sets."
     root = Path(root or project_root())
-    path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root)
+    path, now = root / "results" / "studies" / f"{study}.json", study_settings(study, root, arrays)
     if not path.is_file(): return ["what it was made with is not known"]
-    then = read_json(path)
-    if not arrays: now["datasets"] = {d: s | {"data": None} for d, s in now["datasets"].items()}
-    found = [f"{k} {then[k]}, now {now[k]}" for k in ("numerics", "kind", "seeds") if then[k] != now[k]]
-    for kind, alike in (("variants", dict.__eq__), ("datasets", same_data)):
-        for name in sorted(then[kind].keys() | now[kind].keys()):
-            old, new = then[kind].get(name), now[kind].get(name)
-            state = "is new" if old is None else "is gone" if new is None else "" if alike(old, new) else "has changed"
-            if state: found.append(f"{kind[:-1]} {name!r} {state}")
-    for d in sorted(then["datasets"].keys() & now["datasets"].keys()):
-        old, new = (s["datasets"][d]["recipes"] for s in (then, now))
-        moved = [v for v in sorted(now["variants"]) if old.get(v) != new.get(v)]
-        if moved: found.append(f"recipe of {d!r} has changed for {', '.join(moved)}")
-    return found
+    return differences(read_json(path), now)
 
 # %% ../../nbs/compendium/04_study.ipynb #c015
+def wide_table(
+    table: pd.DataFrame, # ..., metric, value, n
+) -> pd.DataFrame: # ..., n, and a column per metric
+    "Numbers as files keep them: what stands in every row is long."
+    return table.set_index([*table.columns.drop("value")]).value.unstack("metric", sort=False).reset_index()
+
+def long_table(
+    wide: pd.DataFrame, # of `wide_table`
+) -> pd.DataFrame: # ..., metric, value, n
+    "A row per number."
+    keys = [*wide.columns[:wide.columns.get_loc("n") + 1]]
+    # "found" at first: a metric may be called value
+    return (wide.melt(keys, var_name="metric", value_name="found", ignore_index=False)
+            .sort_index(kind="stable", ignore_index=True)
+            .rename(columns={"found": "value"})[[*keys[:-1], "metric", "value", "n"]])
+
 def write_study(
     table: pd.DataFrame, # of `run_study`
     root: Path | str | None = None, # the project
 ) -> Path: # results/studies/<study>.csv
     "Keep a study's numbers, every digit, and what they were made with."
-    # a column per metric: what a variant sets is long, and stands in every row
     study, folder = table.study.iloc[0], Path(root or project_root()) / "results" / "studies"
-    wide = table.set_index([*table.columns.drop("value")]).value.unstack("metric", sort=False).reset_index()
-    path, = write_tables(folder, **{study: wide})
+    path, = write_tables(folder, **{study: wide_table(table)})
     write_json(folder / f"{study}.json", study_settings(study, root))
     return path
 
@@ -385,11 +433,6 @@ def read_study(
     "A study's numbers; raises `ValueError` if it was not run."
     path = Path(root or project_root()) / "results" / "studies" / f"{study}.csv"
     if not path.is_file(): raise ValueError(f"{path} is missing: `make studies` makes it")
-    wide = read_csv(path)
-    keys = [*wide.columns[:wide.columns.get_loc("n") + 1]]
-    # "found" at first: a metric may be called value
-    table = (wide.melt(keys, var_name="metric", value_name="found", ignore_index=False)
-             .sort_index(kind="stable", ignore_index=True)
-             .rename(columns={"found": "value"})[[*keys[:-1], "metric", "value", "n"]])
+    table = long_table(read_csv(path))
     # an empty cell is no group here, and elsewhere a missing value
     return table.assign(group=table.group.astype(object).fillna(""))

@@ -8,8 +8,8 @@ __all__ = ['PAPER_TABLES', 'IMPLICIT', 'HIGHER_IS_BETTER', 'METRIC_LABELS', 'pap
            'write_table']
 
 # %% ../../nbs/compendium/11_tables.ipynb #c003
-import textwrap
-from collections.abc import Mapping, Sequence
+import math, textwrap
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -105,25 +105,31 @@ def table_cells(
     methods: Sequence[str] | None = None, # rows; those of the summary if None
     labels: Mapping[str, str] | None = None, # method -> label; those of `method_style` if None
     paper: pd.DataFrame | None = None, # of `paper_numbers`, the rows of this data set; None: not in the paper
-) -> pd.DataFrame: # the data set's rows of `summarise_runs`, and label, decimals, mark, paper
+    families: Mapping[str, str] | None = None, # method -> group of rows, of `by_family`; None: no groups
+    undefined: Mapping[str, str] | None = None, # method -> why the data set cannot have it: a row of dashes
+    full: Collection[str] = (), # methods whose rows are of the full run
+) -> pd.DataFrame: # the data set's rows of `summarise_runs`, and label, decimals, mark, paper, family, full, reason
     "The cells of a data set's table, in order; raises `ValueError` for a data set, method or metric that was not "
     "collected."
     s = summary[summary.dataset == dataset]
-    methods = list(methods or dict.fromkeys(s.method))
-    for what, asked, have in (("method", methods, s.method), ("metric", metrics, s.metric)):
+    methods, none = list(methods or dict.fromkeys(s.method)), undefined or {}
+    for what, asked, have in (("method", methods, {*s.method, *none}), ("metric", metrics, s.metric)):
         lacking = [a for a in asked if a not in set(have)]
         if lacking: raise ValueError(f"{dataset} has no {what} {lacking}: collect its runs first")
     s, parts = s.set_index(["method", "metric", "region"]), []
     given = paper.set_index(["method", "metric", "region"])["value"] if paper is not None else {}
     for metric in metrics:
-        decimals = _decimals(s.loc[(methods, [metric], slice(None)), "mean"])
+        decimals = _decimals(s.loc[([m for m in methods if m not in none], [metric], slice(None)), "mean"])
         for region in REGIONS:
-            c = s.loc[[(m, metric, region) for m in methods]].reset_index().drop(columns="dataset")
+            c = s.reindex([(m, metric, region) for m in methods]).reset_index().drop(columns="dataset")
             rank = _ranks(c["mean"].round(decimals), metric in HIGHER_IS_BETTER)
             printed = [given.get((m, metric, region), np.nan) for m in methods]
             parts.append(c.assign(decimals=decimals, mark=rank, paper=printed))
     cells = pd.concat(parts, ignore_index=True)
-    return cells.assign(label=[(labels or {}).get(m, method_style(m)[0]) for m in cells.method])
+    told = {"family": families or {}, "reason": none}
+    told = {k: [v.get(m, "") for m in cells.method] for k, v in told.items()}
+    return cells.assign(label=[(labels or {}).get(m, method_style(m)[0]) for m in cells.method],
+                        full=cells.method.isin(list(full)), **told)
 
 # %% ../../nbs/compendium/11_tables.ipynb #c019
 _MARK = {"md": {"best": "**{}**", "second": "<u>{}</u>"},
@@ -142,6 +148,15 @@ def _heading(metric: str) -> str:
 def _printed(values: pd.Series) -> int:
     "Digits after the point that the paper prints."
     return max((len(f"{v:.4f}".rstrip("0").split(".")[1]) for v in values.dropna()), default=0)
+
+def _headed(frame: pd.DataFrame, cells: pd.DataFrame, form: str = "{}") -> pd.DataFrame:
+    "A block with a row for the name of each family above its methods."
+    family, parts, last = dict(zip(cells.label, cells.family)), [], ""
+    for label in frame.index:
+        if (name := family[label]) not in ("", last):
+            parts.append(pd.DataFrame("", [form.format(name)], frame.columns)); last = name
+        parts.append(frame.loc[[label]])
+    return pd.concat(parts) if parts else frame
 
 def _clear(c: pd.Series) -> bool:
     "Whether the interval of a difference excludes zero."
@@ -186,15 +201,21 @@ def table_caption(
     return (f"{title}, errors in {units}. Mean ± half-width of the 95 % t-interval over {over} seeds; "
             f"{_span(*n.loc['all'])} test {counted} per seed ({each}). Best bold, second best underlined.")
 
+def _reasons(cells: pd.DataFrame) -> str:
+    "Why rows are empty."
+    none = cells[cells.reason != ""].drop_duplicates("label").groupby("reason", sort=False).label.agg(", ".join)
+    said = "; ".join(f"{labels} ({why})" for why, labels in none.items())
+    return f" Not defined on this data: {said}." if said else ""
+
 def _notes(cells: pd.DataFrame, baseline: str) -> list[str]:
     "What stands below the table."
     paired = cells[(cells.method != cells.method.iloc[0]) & (cells.region == "all")].diff_seeds
     pairs = _span(paired.min(), paired.max()) if len(paired) else "0"
     return [f"Differences to {baseline}, paired over {pairs} seeds, with their 95 % interval; * where it excludes "
             "zero (not corrected for the number of comparisons).",
-            "Columns 'paper' are Tables 3-7 of Zhu and Wu (2024)." if cells.paper.notna().any() else
+            "Columns 'paper' are Tables 3-7 of Zhu and Wu (2024)." + _reasons(cells) if cells.paper.notna().any() else
             "No numbers of the two papers for this data set are at hand; those on the benchmarks are in "
-            "nbs/reports/paper_numbers.csv."]
+            "nbs/reports/paper_numbers.csv." + _reasons(cells)]
 
 def _others(cells: pd.DataFrame, first: str) -> pd.DataFrame:
     "The rows that have a difference to the first."
@@ -220,7 +241,8 @@ def table_markdown(
     note, origin = _notes(cells, first)
     for part in _pairs(cells):
         diffs = block(_others(part, first), "differences")
-        parts += [_markdown(block(part)), *([note, _markdown(diffs)] if len(diffs) else [])]
+        headed = lambda frame, part=part: _markdown(_headed(frame, part, "*{}*"))
+        parts += [headed(block(part)), *([note, headed(diffs)] if len(diffs) else [])]
     return "\n\n".join([*parts, origin]) + "\n"
 
 # %% ../../nbs/compendium/11_tables.ipynb #c023
@@ -248,12 +270,14 @@ def table_latex(
     parts = [r"\begin{table*}", r"\centering\small", rf"\caption{{{_tex(caption)} {origin}}}\label{{{label}}}"]
     for i, part in enumerate(_pairs(cells)):
         diffs = block(_others(part, first), "differences", "tex")
-        parts += [*([r"\par\medskip"] if i else []), _tabular(block(part, "values", "tex")).rstrip()]
-        if len(diffs): parts += [rf"\par\smallskip {note}\par\smallskip", _tabular(diffs).rstrip()]
+        headed = lambda frame, part=part: _tabular(_headed(frame, part, r"\emph{{{}}}")).rstrip()
+        parts += [*([r"\par\medskip"] if i else []), headed(block(part, "values", "tex"))]
+        if len(diffs): parts += [rf"\par\smallskip {note}\par\smallskip", headed(diffs)]
     return "\n".join([*parts, r"\end{table*}"]) + "\n"
 
 # %% ../../nbs/compendium/11_tables.ipynb #c027
 _ROW, _CHAR, _GAP = .23, .087, .22 # inches: height of a row, width of a character, space between columns
+_HIGH = 9. # inches: a screen and a half
 
 def _underline(ax: plt.Axes, text: plt.Text) -> None:
     "A thin line below a text that has been placed."
@@ -272,7 +296,7 @@ def _draw_rows(
 ) -> float:
     "Draw a block's rows downwards from `y`; returns where the next line may stand."
     for label, row in frame.iterrows():
-        ax.text(0, y, label, va="center")
+        ax.text(0, y, label, va="center", style="normal" if any(row) else "italic")
         for x, (column, value) in zip(rights[1:], row.items()):
             look = dict(looks.get((label, *column), {}))
             line = look.pop("underline", False)
@@ -309,38 +333,76 @@ def _paragraph(ax: plt.Axes, text: str, y: float, width: float) -> float:
     ax.text(0, y, "\n".join(lines), va="top", fontsize=9, linespacing=1.25)
     return y - .17 * len(lines)
 
-def _draw_pair(ax: plt.Axes, cells: pd.DataFrame, first: str, note: str, y: float, rights: Sequence[float]) -> float:
-    "Values and differences of up to two metrics; returns where they end."
-    others = _others(cells, first)
-    values, diffs = block(cells, "values", "plain"), block(others, "differences", "plain")
+def _draw_pair(
+    ax: plt.Axes, cells: pd.DataFrame, blocks: Sequence[pd.DataFrame], note: str, y: float, rights: Sequence[float]
+) -> float:
+    "Values, and differences if given, of up to two metrics; returns where they end."
+    values, *more = blocks
     def rule(y: float) -> None: ax.plot([0, rights[-1]], [y] * 2, color="black", lw=1)
     rule(y); y = _headings(ax, list(values.columns), y - .65 * _ROW, rights)
     rule(y + .62 * _ROW); y = _draw_rows(ax, values, _looks(cells, "values"), y, rights); rule(y + .4 * _ROW)
-    if not len(diffs): return y
-    y = _paragraph(ax, note, y + .2 * _ROW, rights[-1]) - .6 * _ROW
-    rule(y + .6 * _ROW); y = _draw_rows(ax, diffs, _looks(others, "differences"), y, rights); rule(y + .4 * _ROW)
+    for diffs in more:
+        y = _paragraph(ax, note, y + .2 * _ROW, rights[-1]) - .6 * _ROW
+        rule(y + .6 * _ROW); y = _draw_rows(ax, diffs, _looks(cells, "differences"), y, rights); rule(y + .4 * _ROW)
     return y
 
+def _laid_out(cells: pd.DataFrame, diffs: bool) -> tuple[list, list[float]]: # (cells, blocks) each; right edges
+    "What is drawn of the cells: values, then differences to the first row; two metrics at a time."
+    def both(part: pd.DataFrame) -> list[pd.DataFrame]:
+        others = _others(part, cells.label.iloc[0])
+        frames = [block(part, "values", "plain"), *([block(others, "differences", "plain")] if diffs else [])]
+        return [_headed(f, part) for f in frames if len(f)]
+    parts = [(part, both(part)) for part in _pairs(cells)]
+    return parts, max((_rights(blocks) for _, blocks in parts), key=lambda r: r[-1])
+
+def _height(parts: list, rights: Sequence[float], caption: str, notes: Sequence[str]) -> float: # inches
+    "How high `_drawn` will be."
+    said = lambda text: .17 * len(textwrap.wrap(text, int(rights[-1] / .069)))
+    rows = lambda blocks: (2.65 + sum(len(f) + .4 for f in blocks)) * _ROW
+    pair = lambda blocks: rows(blocks) + said(notes[0]) * (len(blocks) - 1) + .1
+    return .22 + said(caption) + sum(pair(blocks) for _, blocks in parts) - .2 * _ROW + said(notes[1])
+
+def _drawn(parts: list, rights: Sequence[float], caption: str, notes: Sequence[str]) -> Figure:
+    "What was laid out, as a figure."
+    width, height = rights[-1], _height(parts, rights, caption, notes)
+    with style(), plt.rc_context({"figure.constrained_layout.use": False}):
+        fig = plt.figure(figsize=(width + .3, height))
+        ax = fig.add_axes((0, 0, 1, 1), xlim=(-.15, width + .15), ylim=(.12 - height, .12))
+        ax.set_axis_off()
+        y = _paragraph(ax, caption, 0, width) - .1
+        for part, blocks in parts: y = _draw_pair(ax, part, blocks, notes[0], y, rights) - .1
+        _paragraph(ax, notes[1], y + .2 * _ROW + .1, width)
+    plt.close(fig)
+    return fig
+
+def _picked(cells: pd.DataFrame, n: int) -> pd.DataFrame:
+    "The cells of n rows: the first, those with a mark, those of the default run, then by mean place over the columns."
+    at = cells.assign(value=cells["mean"].where(~cells.metric.isin(HIGHER_IS_BETTER), -cells["mean"]))
+    place = at.assign(place=at.groupby(["metric", "region"]).value.rank()).groupby("label").place.mean()
+    marked, full = cells.groupby("label")["mark"].agg(any), cells.groupby("label").full.any()
+    first = lambda m: (m != cells.label.iloc[0], not marked[m], full[m], np.nan_to_num(place[m], nan=np.inf))
+    return cells[cells.label.isin(sorted(place.index, key=first)[:n])]
+
+# %% ../../nbs/compendium/11_tables.ipynb #pi01
 def table_figure(
     cells: pd.DataFrame, # of `table_cells`
     caption: str, # of `table_caption`
 ) -> Figure:
-    "The table as a figure: values, then differences to the first row; two metrics at a time."
-    first, (note, origin) = cells.label.iloc[0], _notes(cells, cells.label.iloc[0])
-    pairs = _pairs(cells)
-    both = [(block(p, "values", "plain"), block(_others(p, first), "differences", "plain")) for p in pairs]
-    rights = max((_rights([f for f in blocks if len(f)]) for blocks in both), key=lambda r: r[-1])
-    width, height = rights[-1], len(pairs) * (2 * cells.label.nunique() + 7) * _ROW
-    with style(), plt.rc_context({"figure.constrained_layout.use": False}):
-        fig = plt.figure(figsize=(width + .3, height + .3))
-        ax = fig.add_axes((0, 0, 1, 1), xlim=(-.15, width + .15), ylim=(-height - .15, .15))
-        ax.set_axis_off()
-        y = _paragraph(ax, caption, 0, width) - .1
-        for part in pairs: y = _draw_pair(ax, part, first, note, y, rights) - .1
-        y = _paragraph(ax, origin, y + .2 * _ROW + .1, width)
-        ax.set_ylim(y - .1, .12); fig.set_figheight(.22 - y)
-    plt.close(fig)
-    return fig
+    "The table as a figure of at most a screen and a half; what has no room there is named, and stands in the files."
+    notes = _notes(cells, cells.label.iloc[0])
+    def plan(part: pd.DataFrame, diffs: bool, rows: int = 0) -> tuple[float, tuple]: # height, and what `_drawn` takes
+        names = [METRIC_LABELS.get(m, m) for m in dict.fromkeys(cells.metric) if m not in set(part.metric)]
+        left = [*(["differences"] if not diffs else []), *names, *([f"{rows} rows"] if rows else [])]
+        told = f" Left out of this picture, and in the files beside it: {', '.join(left)}." if left else ""
+        args = *_laid_out(part, diffs), caption, (notes[0], notes[1] + told)
+        return _height(*args), args
+    one = _pairs(cells)[0]
+    for part, diffs in ((cells, True), (cells, False), (one, False)):
+        height, args = plan(part, diffs)
+        if height <= _HIGH: return _drawn(*args)
+    one, every = one.assign(family=""), one.label.nunique() # names of families would stand above few rows
+    room = max(every - math.ceil((plan(one, False, every)[0] - _HIGH) / _ROW), 1)
+    return _drawn(*plan(_picked(one, room), False, every - room)[1])
 
 # %% ../../nbs/compendium/11_tables.ipynb #c030
 def public_frame(
