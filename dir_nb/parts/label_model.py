@@ -186,7 +186,13 @@ class PostHocDecoder(Part):
     ):
         super().__init__()
         decoder = LabelDecoder(pooled=1.0) if decoder is None else instance("decoder", decoder, LabelDecoder)
-        self.decoder = decoder.setup(grid, Balance().density(counts))
+        self.decoder = decoder.setup(grid, Balance().density(counts)).eval()
+
+    def train(self, mode: bool = True) -> "PostHocDecoder":
+        "The decoder is not trained: it reads alike in every mode."
+        super().train(mode)
+        self.decoder.eval()
+        return self
 
     def finish(self, run: Any) -> None: # a `Trainer`
         "After training: what outputs look like for each label."
