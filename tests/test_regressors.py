@@ -109,3 +109,26 @@ def test_data_derived_from_others_are_run(tmp_path):
     config = run_config(load_conf(root), "tails_dir", "ridge", 0)
     key, at = run_key(config, root), root / "runs/tails_dir/ridge/s0/key.json"
     assert read_json(at) == key
+
+
+def test_weights_that_read_targets():
+    """DenseLoss's weights need the targets themselves, not their bins."""
+    import torch
+    from sklearn.linear_model import Ridge
+
+    from dir_nb.baselines.regressors import TableRegressor
+    from dir_nb.bins import BinGrid
+    from dir_nb.weighting.dense import DenseWeight
+
+    class Table:
+        modality = "tabular"
+        x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+        targets = torch.linspace(0, 1, 60) ** 3 * 9
+        def plain(self): return self
+        def __len__(self): return 60
+        def __getitem__(self, i): return self.x[i], self.targets[i], None
+
+    view = type("View", (), {"train": Table()})
+    plain, weighed = [TableRegressor(BinGrid(0, 10, 1), 1., Ridge(), w).fit(view).predict(view.train)[0].mean()
+                      for w in (None, DenseWeight(Table.targets))]
+    assert weighed > plain + .1  # rare, large targets count for more

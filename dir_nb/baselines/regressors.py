@@ -125,7 +125,7 @@ class TableRegressor(Regressor):
         z = (target.double().numpy() - self.grid.low) / self.unit
         # what border bins hold of beyond the grid has no logarithm below it
         z = np.log1p(z.clip(0)) if self.log else z
-        weight = None if self.weights is None else self.weights.weigh(self.grid.index(target), 0)
+        weight = None if self.weights is None else self.weights.weigh(self.grid.index(target), 0, target)
         self.model.fit(x, z, **({} if weight is None else {"sample_weight": weight.double().numpy()}))
         return self
 

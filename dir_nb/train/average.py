@@ -46,7 +46,8 @@ class WeightAverage(Part):
         "Count the weights as they are now."
         self.steps += 1
         now = averaged(run)
-        torch._foreach_lerp_([self.mean[k] for k in now], list(now.values()), max(1 / self.steps, 1 / self.span))
+        self.mean = {k: self.mean[k].to(t.device) for k, t in now.items()} # taken up again, it was read without a device
+        torch._foreach_lerp_(list(self.mean.values()), list(now.values()), max(1 / self.steps, 1 / self.span))
 
     @contextmanager
     def shown(self, run: Any) -> Iterator[None]: # a `Trainer`
