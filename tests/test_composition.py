@@ -56,11 +56,11 @@ PLAIN = {"weighting": "none", "loss": "l1", "term": "none", "sampler": "none", "
 
 # choices that do not go together, what the one line names
 REFUSED = [
-    ({"term": {"frob"}, "schedule": {"stages"}}, ("norms", "stages", "phases")),
-    ({"term": {"frob"}, "schedule": {"deferred"}}, ("Deferred", "NormSchedule")),
-    ({"term": {"frob"}, "schedule": {"objective"}}, ("TwoStages", "NormSchedule")),
-    ({"term": {"fds"}, "schedule": {"objective"}}, ("TwoStages", "FDS")),
-    ({"sampler": {"RandomOver", "RandomUnder"}, "schedule": {"deferred"}}, ("Deferred", "Resampled")),
+    ({"term": ("frob",), "schedule": ("stages",)}, ("norms", "stages", "phases")),
+    ({"term": ("frob",), "schedule": ("deferred",)}, ("Deferred", "NormSchedule")),
+    ({"term": ("frob",), "schedule": ("objective",)}, ("TwoStages", "NormSchedule")),
+    ({"term": ("fds",), "schedule": ("objective",)}, ("TwoStages", "FDS")),
+    ({"sampler": ("RandomOver", "RandomUnder"), "schedule": ("deferred",)}, ("Deferred", "Resampled")),
 ]
 
 

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+import yaml
 from project import ROOT, change, copy_project, metrics, repro, run
 
 from dir_nb.compendium.benchmarks import BENCHMARKS
-from dir_nb.compendium.pipeline import artefacts, notebook_parameters, pipeline_files, stages, write_sources
+from dir_nb.compendium.pipeline import artefacts, notebook_parameters, pipeline_files, report_shares, stages, write_sources
 from dir_nb.compendium.study import lacking_data, read_study, study_differences, study_variants
 from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.provenance import import_closure
@@ -308,3 +309,36 @@ def test_notebooks_start_side_by_side(tmp_path):
     started = [subprocess.Popen([sys.executable, "-c", code, name, tmp_path], env=env) for name in names]
     assert [p.wait(240) for p in started] == [0] * len(names)
     assert [(tmp_path / name).read_text() for name in names] == names
+
+
+@pytest.mark.slow
+def test_reports_are_drawn_side_by_side(tmp_path):
+    """Each report once, by several `dvc repro` that share one dvc.lock; what waits for a figure is left to the call after; nothing after nothing."""
+    (tmp_path / "nbs/reports").mkdir(parents=True)
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = dir_nb\n")
+    language = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+    cells = [nbformat.v4.new_code_cell("name = ''", metadata={"tags": ["parameters"]}),
+             nbformat.v4.new_code_cell("from pathlib import Path; f = Path(f'figures/{name}.csv'); f.parent.mkdir(exist_ok=True); f.open('a').write(name)")]
+    nbformat.write(nbformat.v4.new_notebook(metadata=language, cells=cells), tmp_path / "nbs/reports/note.ipynb")
+    stage = lambda name, **more: {"cmd": f"dir-nb notebook nbs/reports/note.ipynb name={name}", "outs": [{f"figures/{name}.csv": {"cache": False, "persist": True}}]} | more
+    names = [f"n{i}" for i in range(5)]
+    told = {n: stage(n) for n in names} | {"last": stage("last", deps=["figures/n0.csv"])}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": told}))
+    env = os.environ | {"PYTHONPATH": str(ROOT), "DIR_NB_ROOT": str(tmp_path), "DIR_NB_WORKERS": "3"}
+    call = lambda name, *words: subprocess.run([Path(sys.executable).parent / name, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400)
+    assert call("dvc", "init", "--no-scm").returncode == 0
+    assert [sorted(sum(report_shares(n, tmp_path), [])) for n in (1, 3, 9)] == [names] * 3
+    for _ in range(2):
+        done = call("dir-nb", "draw")
+        assert done.returncode == 0, done.stderr
+        assert {p.stem: p.read_text() for p in tmp_path.glob("figures/*.csv")} == {n: n for n in names}
+    assert read_yaml(tmp_path / "dvc.lock")["stages"].keys() == set(names)
+
+
+@pytest.mark.slow
+def test_collection_is_the_same_in_every_process(tmp_path):
+    """Tests are dealt to processes by their place: no parameter may come out of a set, whose order is each process's own."""
+    call = [sys.executable, "-m", "pytest", "-n0", "--collect-only", "-m", "", str(ROOT / "tests"), "--ignore", str(ROOT / "tests/slice")]
+    begun = [subprocess.Popen(call, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": str(k)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for k in (1, 2)]
+    first, second = ([line for line in p.communicate()[0].splitlines() if "::" in line] for p in begun)
+    assert len(first) > 500 and first == second, [pair for pair in zip(first, second) if pair[0] != pair[1]][:3]
