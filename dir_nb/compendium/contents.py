@@ -174,7 +174,7 @@ def method_rows(
     symbols: list[Symbol],
     root: Path, # the project
 ) -> list[Row]:
-    "Methods: the classes of their parts, and the sources of those."
+    "Methods: the classes of their parts, and the source that an entry states, else those of its parts."
     by_name, rows = {s.name: s for s in symbols}, []
     symbol = lambda path: by_name.get(_short(path).split(".")[0])
     for name, entry in load_conf(root)["methods"].items():
@@ -183,9 +183,10 @@ def method_rows(
         parts = [s for path in named if (s := symbol(path)) and (path in main or s.module.startswith(_LOSSES))]
         last = symbol(main[-1]) # what makes the method: what stands last, or the last notebook of a loss made of parts
         if last.module.startswith(_LOSSES): last = max(parts, key=lambda s: Path(s.notebook).name)
-        title = (entry.get("display") or {}).get("title", name)
+        shown = entry.get("display") or {}
         sources = dict.fromkeys(filter(None, (cited(s.doc) for s in parts)))
-        rows.append(Row(title, (f"conf/methods/{name}.yaml", *map(_short, named)), "; ".join(sources), last.notebook,
+        source = shown.get("source") or "; ".join(sources)
+        rows.append(Row(shown.get("title", name), (f"conf/methods/{name}.yaml", *map(_short, named)), source, last.notebook,
                         tested_in([last.name], root, last.module)))
     return rows
 
