@@ -29,6 +29,7 @@ from .checks import suggest
 from .parts.part import Regressor
 from .paths import atomic_path, project_root, read_json, write_json, write_text
 from .provenance import code_digests, data_digest, named_modules, recipe_for
+from .train.batches import same_bits
 from .train.core import (TrainConfig, Trainer, evaluate, fit, history_csv, plain_split, plain_training, predict,
                                seed_epoch, trace_arrays)
 
@@ -240,7 +241,7 @@ def run_seed(
     if done.is_dir() and read_json(scratch / "key.json") == key: return done
     shutil.rmtree(done, ignore_errors=True)
     if "regressor" in config["entry"]: return write_fitted(config, root, scratch, key)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    same_bits()
     trainer = make_trainer(config, open_prepared(dataset, root).seed(seed), scratch, key)
     fit(trainer, progress, stop_after)
     if stop_after is not None: return None

@@ -24,7 +24,7 @@ from .collect import REGIONS, read_csv, write_tables
 from ..conf import load_conf, set_path
 from ..paths import project_root, read_json, write_json
 from ..provenance import NUMERICS, data_digest, recipe_for
-from .search import (FittedRows, check_paths, named_settings, run_all, run_error, run_once, split_errors,
+from .search import (BIN_FACTOR, FittedRows, check_paths, named_settings, run_all, run_error, run_once, split_errors,
                                       varied_config)
 from ..checks import suggest
 from ..seeds import full_plan
@@ -304,6 +304,7 @@ def varied_entry(
     else: out = {"parts": copy.deepcopy(entry["parts"]), "train": dict(entry.get("train") or {})}
     for path, value in setting.items():
         if path == "lr_factor": out["train"]["lr_factor"] = out["train"].get("lr_factor", 1.) * value
+        elif path == BIN_FACTOR: out["bins"] = {"factor": value}
         else: set_path(out, path, value)
     return out
 
