@@ -7,9 +7,9 @@ __all__ = ['SMALLEST', 'LEVEL', 'SOTA', 'ORDERED', 'TESTS', 'PAPERS', 'CAPTION',
            'by_effect', 'text_percentages', 'printed_errors', 'not_here', 'everywhere', 'below', 'trace_ends',
            'trace_text', 'trace_vanishes', 'trace_falls', 'step_cost', 'narrower', 'lowest_of_grid', 'lowers',
            'per_set', 'above_zero', 'norms_ordered', 'order_breaks', 'disorder_costs', 'more_ordered',
-           'ordered_methods_fit', 'few_above_many', 'helps_rare', 'lowest_inside', 'corners', 'Claim', 'claim_entry',
-           'read_claims', 'corrected', 'claims_table', 'benchmark_claims', 'claims_frame', 'claims_caption',
-           'claims_figure', 'write_claims']
+           'ordered_methods_fit', 'few_above_many', 'helps_rare', 'lowest_inside', 'corners', 'extremes', 'Claim',
+           'claim_entry', 'read_claims', 'corrected', 'claims_table', 'benchmark_claims', 'claims_frame',
+           'claims_caption', 'claims_figure', 'write_claims']
 
 # %% ../../nbs/compendium/20_claims.ipynb #c003
 import inspect
@@ -30,6 +30,7 @@ from .collect import read_csv, read_table, summarise_runs, t_interval, with_feat
 from .curves import run_folders, trace_table
 from .effects import (Effect, arrow_table, best_of, interval_p, mean_over_sets, paired_effect,
                                        sensitivity_table)
+from .full import rows_of_both
 from .errata import quoted_percentages
 from .label_norms import norm_table, order_table
 from .prose import prose_figure, prose_latex, prose_markdown, write_prose
@@ -64,13 +65,16 @@ class Evidence:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        "Errors of all runs."
-        return read_benchmark(self.benchmark, self.root) if self.benchmark else read_table("runs", self.root)
+        "Errors of all runs: those of the grid, and beside them those of the full run."
+        if self.benchmark: return read_benchmark(self.benchmark, self.root)
+        full = (self.root / "results/full.csv").is_file()
+        return rows_of_both(self.root).runs if full else read_table("runs", self.root)
 
     @cached_property
     def orders(self) -> pd.DataFrame: # of `order_table`, all runs of the grid
-        keys = self.runs[["dataset", "method", "seed"]].drop_duplicates().itertuples(index=False)
-        sets, methods = (list(dict.fromkeys(self.runs[k])) for k in ("dataset", "method"))
+        runs = self.runs if self.benchmark else read_table("runs", self.root) # only these leave files
+        keys = runs[["dataset", "method", "seed"]].drop_duplicates().itertuples(index=False)
+        sets, methods = (list(dict.fromkeys(runs[k])) for k in ("dataset", "method"))
         those = set(with_features(self.root, sets, methods)) # a regressor has no features
         folders = [self.root / "runs" / d / m / f"s{s}" for d, m, s in keys if (d, m) in those]
         return order_table(pd.concat([norm_table(f) for f in folders], ignore_index=True))
@@ -92,13 +96,14 @@ class Finding:
         "The verdict without correction."
         return self.decide(**self.ps) if self.decide else self.verdict
 
-SOTA = ("mse", "lds", "fds", "lds_fds", "focal_r", "bmc", "gai") # the papers' other methods that are run here
+SOTA = ("mse", "smoter", "smogn", "smogn_lds_fds", "focal_r", "focal_r_lds_fds", "lds", "fds", "lds_fds", # the papers' other methods
+        "ranksim", "supcr_mse", "bmc", "gai")
 
 def lower_error(
     evidence: Evidence,
     rests_on: Sequence[str], # 'runs', or a study's id
     mine: str, # method or variant that is said to be better
-    base: str, # than which; 'sota': the best of SOTA on each data set
+    base: str, # than which; 'sota': the best on each data set of those of SOTA that were run there
     region: str = "all",
     metric: str = "mae",
     size: float | None = None, # claimed change, per cent
@@ -155,7 +160,7 @@ def not_here(
     rests_on: Sequence[str], # nothing
     reason: str,
 ) -> Finding:
-    "A claim about what is not embedded or not implemented: listed, not judged."
+    "A claim about what is not embedded: listed, not judged."
     return Finding(reason, "cannot be tested here")
 
 # %% ../../nbs/compendium/20_claims.ipynb #c017
@@ -395,11 +400,32 @@ def corners(
         found.append({"inside": not edge(best), "p": max(map(p, rivals), default=1.), "measured": text})
     return found
 
+# %% ../../nbs/compendium/20_claims.ipynb #ex02
+def extremes(
+    evidence: Evidence,
+    rests_on: Sequence[str], # runs
+    worst: Sequence[str], # methods that are said to have the highest errors of `SOTA` and vanilla
+    best: Sequence[str], # the lowest
+) -> Finding:
+    "Whether some methods are the worst and others the best of the papers' other methods, errors of all."
+    runs = evidence.table(rests_on[0])
+    has = runs.groupby("dataset").method.agg(set)
+    table = runs[runs.dataset.isin(has.index[has.map({*worst, *best}.issubset)])]
+    if table.empty: return not_here(evidence, rests_on, f"no data set has runs of {', '.join([*worst, *best])}: `make full`")
+    left = [m for m in ("l1", *SOTA) if m not in (*worst, *best)]
+    for methods, name, highest in ((worst, "of the worst", False), ((*left, *best), "last of others", True),
+                                   (best, "of the best", True), (left, "first of others", False)):
+        table = best_of(table, methods, name, "all", highest=highest)
+    above, below = paired_effect(table, "of the worst", "last of others"), paired_effect(table, "of the best", "first of others")
+    measured = f"worst, against the last of the others: {above}; best, against the first: {below}"
+    good = [above.percent > 0, below.percent < 0]
+    return Finding(measured, ps={"zero": (above.p(), below.p())}, decide=lambda zero: everywhere(good, zero))
+
 # %% ../../nbs/compendium/20_claims.ipynb #c039
 TESTS: dict[str, Callable[..., Finding]] = {f.__name__: f for f in (
     lower_error, text_percentages, printed_errors, not_here, trace_vanishes, trace_falls, step_cost, narrower,
     lowest_of_grid, lowers, norms_ordered, order_breaks, disorder_costs, more_ordered, ordered_methods_fit, few_above_many, helps_rare,
-    lowest_inside)}
+    lowest_inside, extremes)}
 PAPERS = {"irda": "", "frobenius": "F, ", "rank": "R, "} # id -> mark before a place in the ledger; the last is ours
 
 @dataclass(frozen=True)
@@ -493,7 +519,7 @@ def benchmark_claims(
         "Whether both methods were run, with two seeds or more that have such an error."
         if c.test != "lower_error" or c.rests_on != ("runs",) or c.arguments.get("datasets"): return False
         known = ran.get((c.arguments.get("region", "all"), c.arguments.get("metric", "mae")), set())
-        return {c.arguments["mine"], c.arguments["base"]} <= known | ({"sota"} if set(SOTA) <= known else set())
+        return {c.arguments["mine"], c.arguments["base"]} <= known | ({"sota"} if set(SOTA) & known else set())
     judged = {n: c for n, c in enumerate(read_claims(), 1) if possible(c)}
     return claims_table(list(judged.values()), root, dataset).assign(number=list(judged))
 

@@ -249,9 +249,11 @@ def best_of(
     name: str, # the id it gets
     region: str,
     metric: str = "mae",
+    highest: bool = False, # the candidate with the highest error instead
 ) -> pd.DataFrame: # `runs` and the rows of `name`
     "Add, as a method of its own, the candidate with the lowest mean test error of each data set."
     d = runs[(runs.region == region) & (runs.metric == metric) & runs.method.isin(methods)]
     if d.empty: raise ValueError(f"none of {list(methods)} was run")
-    pick = d.groupby(["dataset", "method"]).value.mean().unstack().idxmin(axis=1)
+    means = d.groupby(["dataset", "method"]).value.mean().unstack()
+    pick = means.idxmax(axis=1) if highest else means.idxmin(axis=1)
     return pd.concat([runs, d[d.method == d.dataset.map(pick)].assign(method=name)])
