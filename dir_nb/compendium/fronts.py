@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .collect import read_csv
+from ..conf import read_yaml
 from ..paths import project_root
 
 # %% ../../nbs/compendium/17_fronts.ipynb #c005
@@ -34,8 +35,11 @@ def front_table(
 def read_search(
     root: Path | str | None = None, # the project
 ) -> pd.DataFrame: # of `search_method`, all rounds, and round
-    "All that the search tried; raises `ValueError` if there is nothing."
-    files = sorted((Path(root or project_root()) / "results" / "search").glob("round_*/*.csv"))
+    "All that the search tried, a round under way apart; raises `ValueError` if there is nothing."
+    folder = Path(root or project_root()) / "results" / "search"
+    history = folder / "history.yaml"
+    under_way = {f"round_{n}" for n in (read_yaml(history) if history.is_file() else {}).get("under_way", [])}
+    files = [f for f in sorted(folder.glob("round_*/*.csv")) if f.parent.name not in under_way]
     if not files: raise ValueError("results/search has no table: `make search` makes them")
     tables = [read_csv(f).assign(round=int(f.parent.name.removeprefix("round_"))) for f in files]
     return pd.concat(tables, ignore_index=True)

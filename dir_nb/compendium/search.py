@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BIN_FACTOR', 'METRICS', 'named_settings', 'check_paths', 'draw_settings', 'apply_setting', 'varied_config',
            'rebinned', 'in_bins', 'own_metrics', 'FittedRows', 'split_errors', 'run_once', 'run_error', 'run_all',
-           'TrialBook', 'search_method', 'write_search', 'rank_settings', 'searched_entry']
+           'TrialBook', 'search_method', 'write_search', 'already_tried', 'rank_settings', 'searched_entry']
 
 # %% ../../nbs/compendium/03_search.ipynb #c003
 import copy, hashlib, json, math, socket, uuid
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .collect import write_tables
+from .collect import read_csv, write_tables
 from ..conf import load_conf, set_path
 from ..paths import project_root, read_json, write_json, write_text
 from ..provenance import code_digests, recipe_for
@@ -358,6 +358,12 @@ def search_method(
     return pd.DataFrame([{"method": method, "draw": i, "setting": json.dumps(s)} | row
                          for i, (s, rows) in enumerate(zip(settings, told)) for row in rows])
 
+def _record(method: str, conf: dict) -> dict[str, dict]: # id, of `load_conf` -> file of a round: content
+    "What a method is tried with: the entry that settings are compared with, and what they are drawn from."
+    search, own = conf["search"], conf["methods"][method]
+    return {"entries": {k: own.get(k, {}) for k in (("regressor",) if "regressor" in own else ("parts", "train"))},
+            "spaces": {k: search[k] for k in ("round", "draws", "datasets", "metric")} | {"space": search["spaces"][method]}}
+
 def write_search(
     table: pd.DataFrame, # of `search_method`
     root: Path | str | None = None, # the project
@@ -367,19 +373,28 @@ def write_search(
     from filelock import FileLock
     root, method = Path(root or project_root()), table.method.iloc[0]
     conf = conf or load_conf(root)
-    search = conf["search"]
-    folder = root / "results" / "search" / f"round_{search['round']}"
-    drawn = {k: search[k] for k in ("round", "draws", "datasets", "metric")} | {"space": search["spaces"][method]}
-    own = conf["methods"][method]
-    entry = {k: own.get(k, {}) for k in (("regressor",) if "regressor" in own else ("parts", "train"))}
+    folder = root / "results" / "search" / f"round_{conf['search']['round']}"
     (root / "scratch").mkdir(exist_ok=True)
     with FileLock(root / "scratch" / "write_search.lock"): # another process may write another method's
-        for name, content in (("entries", entry), ("spaces", drawn)):
+        for name, content in _record(method, conf).items():
             path = folder / f"{name}.json"
             known = (read_json(path) if path.is_file() else {}) | {method: content}
             # not sorted: the order of a space's paths belongs to the draw
             write_text(path, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     return write_tables(folder, **{method: table})[0]
+
+def already_tried(
+    method: str, # id
+    root: Path | str | None = None, # the project
+) -> pd.DataFrame | None: # of `search_method`; None if it was not searched, or from another entry or space
+    "A method's table of the round under way, which may have been made on another day or machine."
+    root = Path(root or project_root())
+    conf = load_conf(root)
+    folder = root / "results" / "search" / f"round_{conf['search']['round']}"
+    if not (folder / f"{method}.csv").is_file(): return None
+    told = {name: read_json(folder / f"{name}.json").get(method) for name in ("entries", "spaces")}
+    same = json.loads(json.dumps(_record(method, conf))) == told
+    return read_csv(folder / f"{method}.csv") if same else None
 
 # %% ../../nbs/compendium/03_search.ipynb #c013
 def rank_settings(
