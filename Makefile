@@ -26,7 +26,7 @@ data: env
 	@test -d data/abalone_dir || dvc pull --quiet data.dvc
 
 repro: env data  ## every figure and table, from nothing or from where it stands
-	@dvc status --quiet || { dvc repro collect && dir-nb draw && dvc repro; }
+	@dvc status --quiet || { dvc repro sources && dir-nb side-by-side prepare && dvc repro collect && dir-nb side-by-side reports && dvc repro; }
 	@dir-nb verify --short || true # on another processor numbers move: that is said, and is no failure
 
 full: env data  ## every method on every data set (two or three hours on two cores, what is kept left); then `make repro` draws them

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'list_command', 'train', 'evaluate', 'study', 'benchmark', 'artefacts', 'sources', 'notebook',
-           'draw', 'readme', 'pages', 'keep', 'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
+           'side_by_side', 'readme', 'pages', 'keep', 'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
 
 # %% ../nbs/lib/front/99_cli.ipynb #c003
 import sys
@@ -147,11 +147,11 @@ def notebook(
     if bad := [g for g in given or [] if "=" not in g]: raise ValueError(f"parameters are name=value, not {bad[0]!r}")
     run_notebook(path, {k: yaml.safe_load(v) for k, v in (g.split("=", 1) for g in given or [])})
 
-@app.command(hidden=True)
-def draw():
-    "Draw the reports that have to be drawn anew, side by side; the rest of the pipeline is up to date."
-    from dir_nb.compendium.pipeline import draw_reports
-    draw_reports()
+@app.command("side-by-side", hidden=True)
+def side_by_side(what: Annotated[str, typer.Argument(help="prepare | reports")]):
+    "Run those stages that have changed, several at once; what they wait for is up to date."
+    from dir_nb.compendium.pipeline import run_side_by_side
+    run_side_by_side(what)
 
 @app.command(hidden=True)
 def readme():

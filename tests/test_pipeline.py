@@ -16,7 +16,7 @@ import yaml
 from project import ROOT, change, copy_project, metrics, repro, run
 
 from dir_nb.compendium.benchmarks import BENCHMARKS
-from dir_nb.compendium.pipeline import artefacts, notebook_parameters, pipeline_files, report_shares, stages, write_sources
+from dir_nb.compendium.pipeline import artefacts, notebook_parameters, pipeline_files, stage_shares, stages, write_sources
 from dir_nb.compendium.study import lacking_data, read_study, study_differences, study_variants
 from dir_nb.conf import load_conf, read_yaml, set_path
 from dir_nb.provenance import import_closure
@@ -327,9 +327,9 @@ def test_reports_are_drawn_side_by_side(tmp_path):
     env = os.environ | {"PYTHONPATH": str(ROOT), "DIR_NB_ROOT": str(tmp_path), "DIR_NB_WORKERS": "3"}
     call = lambda name, *words: subprocess.run([Path(sys.executable).parent / name, *words], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400)
     assert call("dvc", "init", "--no-scm").returncode == 0
-    assert [sorted(sum(report_shares(n, tmp_path), [])) for n in (1, 3, 9)] == [names] * 3
+    assert [sorted(sum(stage_shares("reports", n, tmp_path), [])) for n in (1, 3, 9)] == [names] * 3
     for _ in range(2):
-        done = call("dir-nb", "draw")
+        done = call("dir-nb", "side-by-side", "reports")
         assert done.returncode == 0, done.stderr
         assert {p.stem: p.read_text() for p in tmp_path.glob("figures/*.csv")} == {n: n for n in names}
     assert read_yaml(tmp_path / "dvc.lock")["stages"].keys() == set(names)

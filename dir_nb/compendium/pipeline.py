@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KERNEL_ENV', 'Stage', 'pipeline_files', 'stages', 'write_sources', 'Artefact', 'artefacts', 'older_note',
-           'artefact_index', 'notebook_parameters', 'executed_name', 'run_notebook', 'report_shares', 'draw_reports']
+           'artefact_index', 'stage_shares', 'run_side_by_side', 'notebook_parameters', 'executed_name', 'run_notebook']
 
 # %% ../../nbs/compendium/06_pipeline.ipynb #c003
 import ast, hashlib, json, os, re, subprocess, sys, tempfile
@@ -157,6 +157,33 @@ def artefact_index(
                     f"{a.paper or '(ours)'} | `{a.stage}` |")
     return "\n".join(rows) + "\n"
 
+# %% ../../nbs/compendium/06_pipeline.ipynb #sh02
+def stage_shares(
+    what: str, # prepare | reports
+    n: int, # processes
+    root: Path | str | None = None, # the project
+) -> list[list[str]]: # names of stages
+    "Stages of the default run that need nothing of each other, dealt like cards; raises `ValueError` for another word."
+    if what not in ("prepare", "reports"): raise ValueError(f"{what!r} are no stages: choose prepare or reports")
+    waits = lambda s: any(d.startswith("figures/") for d in s.spec.get("deps", []))
+    report = lambda s: (s.notebook or "").startswith("nbs/reports/") and not waits(s)
+    mine = report if what == "reports" else lambda s: s.name.startswith("prepare@")
+    names = [s.name for s in stages(root) if ":" not in s.name and mine(s)]
+    return [names[i::n] for i in range(min(n, len(names)))]
+
+def run_side_by_side(
+    what: str, # of `stage_shares`
+    workers: int | None = None, # processes; None = `default_workers`
+    root: Path | str | None = None, # the project; what these stages wait for is up to date
+) -> None:
+    "Make what has changed, several stages at once; raises `ValueError` if some failed."
+    from dir_nb.seeds import default_workers # here: it loads joblib
+    root = Path(root or project_root())
+    shares = stage_shares(what, workers or default_workers(len(stage_shares(what, 1, root)[0])), root)
+    call = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "--keep-going"]
+    begun = [subprocess.Popen([*call, *share], cwd=root) for share in shares]
+    if any([p.wait() for p in begun]): raise ValueError("some stages failed (above): `dvc repro` begins with the first of them")
+
 # %% ../../nbs/compendium/06_pipeline.ipynb #c018
 def notebook_parameters(
     path: Path | str, # a notebook with a cell tagged `parameters`
@@ -206,25 +233,3 @@ def run_notebook(
                  "request_save_on_cell_execute": False}
         papermill.execute_notebook(root / path, out, given, cwd=root, kernel_name="python3", config=ipc, **shown)
     return out
-
-# %% ../../nbs/compendium/06_pipeline.ipynb #sh02
-def report_shares(
-    n: int, # processes
-    root: Path | str | None = None, # the project
-) -> list[list[str]]: # names of stages
-    "The reports of the default run that need no figure of another, dealt like cards."
-    waits = lambda s: any(d.startswith("figures/") for d in s.spec.get("deps", []))
-    names = [s.name for s in stages(root) if ":" not in s.name and (s.notebook or "").startswith("nbs/reports/") and not waits(s)]
-    return [names[i::n] for i in range(min(n, len(names)))]
-
-def draw_reports(
-    workers: int | None = None, # processes; None = `default_workers`
-    root: Path | str | None = None, # the project, up to date but for its reports
-) -> None:
-    "Draw what has to be drawn anew, several stages side by side; raises `ValueError` naming those that failed."
-    from dir_nb.seeds import default_workers # here: it loads joblib
-    root = Path(root or project_root())
-    shares = report_shares(workers or default_workers(len(report_shares(1, root)[0])), root)
-    call = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", "--keep-going"]
-    begun = [subprocess.Popen([*call, *share], cwd=root) for share in shares]
-    if any([p.wait() for p in begun]): raise ValueError("some reports were not drawn (above): `dvc repro` begins with the first of them")
