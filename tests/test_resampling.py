@@ -13,6 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from dir_nb.bins import BinGrid, ShotRegions
 from dir_nb.conf import load_conf
 from dir_nb.methods import build_method
+from dir_nb.resampling.parts import Resampled
 from dir_nb.resampling.samplers import GaussianNoise, RandomOver, RandomUnder
 from dir_nb.resampling.smogn import SMOGN
 from dir_nb.resampling.smoter import SMOTER
@@ -215,3 +216,15 @@ def test_dense_targets_are_refused_before_training():
 
 def test_the_methods_are_not_in_the_grid():
     assert not {"smoter", "smogn"} & set(CONF["grid"]["methods"])
+
+
+def test_nothing_rare_is_said_before_training():
+    """Features are re-sampled when the net is trained; that no target is rare is known from the start."""
+    class Texts:
+        targets = torch.linspace(-4, 4, 200)
+        def __getitem__(self, i): return torch.ones(len(i), 5, dtype=torch.int32), self.targets[i], None
+
+    grid = BinGrid(-4, 4, 0.1)
+    for sampler in (SMOTER(), SMOGN(), GaussianNoise()):
+        with pytest.raises(ValueError, match="beyond the whiskers"): Resampled(grid, sampler).sampler(Texts(), 0)
+    assert Resampled(grid, SMOTER(relevance=[[-4, 1], [0, 0], [4, 1]])).sampler(Texts(), 0) is None

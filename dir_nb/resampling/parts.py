@@ -78,6 +78,7 @@ class Resampled(Part):
         y = data.targets.numpy()
         if self.resampler.copies:
             return SubsetRandomSampler(self.resample(np.zeros((len(y), 1)), y, seed)[2].sample_indices_.tolist())
+        self.resampler.plan(y) # what features will be re-sampled by: refused now, and not after the training
         first = data[[0]][0]
         table = torch.is_tensor(first) and first.is_floating_point() and first.dim() == 2
         if table and self.data is None:

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from ..checks import number, suggest
-from .relevance import bumps_of, check_targets, relevance_of
+from .relevance import Bumps, bumps_of, check_targets, relevance_of
 
 # %% ../../nbs/lib/resampling/31_resampling.samplers.ipynb #c006
 def goals(
@@ -116,6 +116,13 @@ class Resampler(BaseEstimator):
         self.relevance, self.threshold, self.amounts = relevance, threshold, amounts
         self.categorical, self.random_state = categorical, random_state
 
+    def plan(self,
+        target: np.ndarray, # (N,)
+    ) -> tuple[Bumps, np.ndarray]: # bumps, and the size that each is brought to
+        "What is rare and how many there shall be, by the targets alone; `ValueError` where nothing is."
+        found = bumps_of(target, relevance_of(self.relevance, target), self.threshold)
+        return found, goals(found.counts, self.amounts, self.toward)
+
     def fit_resample(self,
         X: Any, # (N, F) array or data frame
         y: Any, # (N,) targets
@@ -123,8 +130,8 @@ class Resampler(BaseEstimator):
         "Re-sampled X and y; `ValueError` names what cannot be re-sampled and what to do."
         table, target = Table(X, self.categorical), check_targets(y)
         if len(table) != len(target): raise ValueError(f"X has {len(table)} rows and y {len(target)} targets: give one target a row")
-        found = bumps_of(target, relevance_of(self.relevance, target), self.threshold)
-        wanted, rng = goals(found.counts, self.amounts, self.toward), check_random_state(self.random_state)
+        found, wanted = self.plan(target)
+        rng = check_random_state(self.random_state)
         kept, made = [], []
         for bump, (n, goal) in enumerate(zip(found.counts, wanted)):
             rows = np.flatnonzero(found.index == bump)
