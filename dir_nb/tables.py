@@ -62,9 +62,10 @@ def _without_empty_end(text: str) -> str:
 
 def _separator(text: str) -> str:
     "The sign between fields, and for a single column one that is not in the text."
-    found = {}
+    found, begin = {}, text[:1 << 20]
     for sep in SEPARATORS:
-        widths = [len(row) for _, (_, row) in zip(range(SAMPLE), _rows(text, sep))]
+        widths = [len(row) for _, (_, row) in zip(range(SAMPLE + 1), _rows(begin, sep))]
+        if len(widths) > 1 and (len(begin) < len(text) or len(widths) > SAMPLE): del widths[-1] # it may be cut
         found[sep] = (len(set(widths)) == 1, widths[0])
     sep = max(SEPARATORS, key=lambda s: (found[s][1] > 1, *found[s]))
     return sep if found[sep][1] > 1 else next((s for s in ";\t|," if s not in text), ";")
@@ -244,9 +245,10 @@ def split_table(
 ) -> tuple[pd.DataFrame, np.ndarray]: # features, and targets (N,) float64
     "Features and target; warns `IndexColumn`, `TargetCopy`; raises `ValueError` for a copy of the target not asked for by name."
     found = leaks(frame, target, features)
+    copies = [f"{name!r} {how}" for name, (kind, how) in found.items() if kind is TargetCopy]
+    if copies and features is None: raise ValueError(f"column {copies[0]}: drop it, or name the features without it")
     for name, (kind, how) in found.items():
         if features is not None: warnings.warn(kind(f"column {name!r} {how}; it is kept because it was named"), stacklevel=2)
-        elif kind is TargetCopy: raise ValueError(f"column {name!r} {how}: drop it, or name the features without it")
         else: warnings.warn(kind(f"column {name!r} {how}; it is left out; name the features to keep it"), stacklevel=2)
     kept = [c for c in frame.columns if c != target and c not in found] if features is None else list(features)
     if not kept: raise ValueError(f"there is no feature beside the target {target!r}: give more columns")
