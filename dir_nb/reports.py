@@ -164,7 +164,9 @@ class Report:
         key = lambda m, r, k: f"{m}/{r}/{k}" if self.named else f"{r}/{k}"
         return {key(*at, k): float(v) for at, row in self.regions.iterrows() for k, v in row.items()}
 
-    def _head(self) -> str:
+    @property
+    def head(self) -> str:
+        "How many samples, models' seeds and bins, and what regions are counted in."
         g, seeds = self.space.grid, {len(s) for s in self.preds.values()}
         of = f"{min(seeds)} to {max(seeds)}" if len(seeds) > 1 else f"{max(seeds)}"
         mean = f", means over {of} seeds" if seeds != {1} else ""
@@ -172,18 +174,19 @@ class Report:
         counted = f"counted in {len(self.space.targets):,} training targets" if self.trained else "counted in the test itself: give y_train"
         return f"{self.target.size:,} test samples{mean}; {g.n_bins} bins from {g.low:g} to {g.high:g}{units}, {counted}"
 
-    def _shown(self) -> pd.DataFrame: # of text
+    @property
+    def table(self) -> pd.DataFrame: # of text
         "The table by region, less regions without a sample and measures without a value."
         found = self.regions.query("n > 0").dropna(axis=1, how="all")
         return found.apply(lambda c: c.map((lambda v: f"{v:,}") if c.name == "n" else lambda v: "-" if math.isnan(v) else f"{v:.4g}"))
 
-    def __str__(self) -> str: return "\n".join([self._head(), "", self._shown().to_string(), "", *(f"- {w}" for w in self.space.why)])
+    def __str__(self) -> str: return "\n".join([self.head, "", self.table.to_string(), "", *(f"- {w}" for w in self.space.why)])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         why = "".join(f"<li>{html.escape(w)}</li>" for w in self.space.why)
-        return f"<p>{html.escape(self._head())}</p>{self._shown().to_html()}<ul>{why}</ul>"
+        return f"<p>{html.escape(self.head)}</p>{self.table.to_html()}<ul>{why}</ul>"
 
     def _label(self, what: str) -> str: return f"{what} ({self.units})" if self.units else what
 
