@@ -284,7 +284,9 @@ def report(
         made = measure(y, models, numbers(read_table(train), target or truth) if train else None, width, units=units, depth=depth)
         files = save_report(made, out, predictions.name) if out else []
     shown = made.table.reset_index()
-    _table(made.head, list(shown.columns), shown.values.tolist())
+    for at in range(2, len(shown.columns), 5): # five measures fit into a terminal
+        part = shown.iloc[:, [0, 1, *range(at, min(at + 5, len(shown.columns)))]]
+        _table(made.head if at == 2 else "", list(part.columns), part.values.tolist())
     if files: typer.echo(f"{files[0]} and {len(files) - 1} tables and pictures beside it")
 
 @app.command()

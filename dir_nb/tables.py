@@ -25,19 +25,22 @@ _MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xef\xbb\
           (b"\xfe\xff", "utf-16"))
 _OTHER = ((b"PK\x03\x04", ".xlsx (or an archive: unpack it)"), (b"PAR1", ".parquet"), (b"\x1f\x8b", ".gz: unpack it"))
 
+class _NoTable(ValueError):
+    "What is wrong with a file; `read_table` puts its name before."
+
 def _decoded(raw: bytes) -> str:
-    "The text of a file; raises `ValueError` for what is none."
+    "The text of a file; raises `_NoTable` for what is none."
     for start, kind in _OTHER:
-        if raw.startswith(start): raise ValueError(f"it is no text, but looks like {kind}")
+        if raw.startswith(start): raise _NoTable(f"it is no text, but looks like {kind}")
     named = next((encoding for start, encoding in _MARKS if raw.startswith(start)), None)
     if named is None and b"\0" in raw[:10_000]:
         zeros = [raw[k:10_000:2].count(0) for k in (0, 1)]
-        if max(zeros) < 0.4 * len(raw[:10_000]) or max(zeros) < 4 * min(zeros): raise ValueError("it is no text: give a table, .csv say")
+        if max(zeros) < 0.4 * len(raw[:10_000]) or max(zeros) < 4 * min(zeros): raise _NoTable("it is no text: give a table, .csv say")
         named = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     for encoding in (named,) if named else ("utf-8", "cp1252"):
         try: return raw.decode(encoding).replace("\0", "")
         except UnicodeDecodeError: pass
-    raise ValueError(f"its letters are neither {named or 'UTF-8 nor cp1252'}: save it as UTF-8")
+    raise _NoTable(f"its letters are neither {named or 'UTF-8 nor cp1252'}: save it as UTF-8")
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
@@ -72,19 +75,19 @@ def _separator(text: str) -> str:
 
 # %% ../nbs/lib/front/94_tables.ipynb #tb07
 def _header(text: str, sep: str) -> list[str]:
-    "The names of the columns; raises `ValueError` for rows of other widths, a missing header, and a table without rows."
+    "The names of the columns; raises `_NoTable` for rows of other widths, a missing header, and a table without rows."
     rows = _rows(text, sep)
     head = [name.strip() for name in next(rows, (0, []))[1]]
     n, bad = 0, []
     for line, row in rows:
         n += 1
         if len(row) != len(head): bad.append((line, len(row)))
-    if not head: raise ValueError("it is empty: give a header and a row per sample")
+    if not head: raise _NoTable("it is empty: give a header and a row per sample")
     if bad:
         which = "the first column has no name?" if len(bad) == n and bad[0][1] == len(head) + 1 else "mend those lines, or put quotes around text with separators"
-        raise ValueError(f"{len(bad)} of {n} rows do not have the header's {len(head)} fields (line {bad[0][0]} has {bad[0][1]}): {which}")
-    if all(_number(name) for name in head): raise ValueError(f"its first line is numbers ({', '.join(head[:4])}): give a header that names the columns")
-    if not n: raise ValueError(f"it has no rows below its header ({', '.join(head[:4])})")
+        raise _NoTable(f"{len(bad)} of {n} rows do not have the header's {len(head)} fields (line {bad[0][0]} has {bad[0][1]}): {which}")
+    if all(_number(name) for name in head): raise _NoTable(f"its first line is numbers ({', '.join(head[:4])}): give a header that names the columns")
+    if not n: raise _NoTable(f"it has no rows below its header ({', '.join(head[:4])})")
     return head
 
 def _number(text: str) -> bool: return bool(re.fullmatch(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?", text))
@@ -96,7 +99,7 @@ def _with_decimal_commas(
     frame: pd.DataFrame, # as read with decimal points
     reread, # columns -> the same columns as text
 ) -> pd.DataFrame:
-    "Columns that are numbers once commas are decimal signs; raises `ValueError` for one that can be read in two ways."
+    "Columns that are numbers once commas are decimal signs; raises `_NoTable` for one that can be read in two ways."
     text = frame.select_dtypes(["object", "string"])
     values = {c: text[c].dropna().astype(str).str.strip() for c in text}
     reads = lambda v: v.str.contains(",").any() and v.str.fullmatch(f"{_COMMA}|{_PLAIN}|{_THOUSANDS}").all()
@@ -105,14 +108,14 @@ def _with_decimal_commas(
     for c, v in ((c, v.dropna().str.strip()) for c, v in (reread(floats).items() if floats else ())):
         dotted = v[v.str.contains(".", regex=False)]
         if len(dotted) and dotted.str.fullmatch(_THOUSANDS).all():
-            raise ValueError(f"{dotted.iloc[0]!r} in column {c!r} may be thousands or a fraction, beside decimal commas in {commas[0]!r}: write plain numbers")
+            raise _NoTable(f"{dotted.iloc[0]!r} in column {c!r} may be thousands or a fraction, beside decimal commas in {commas[0]!r}: write plain numbers")
     plain = {c: pd.to_numeric(text[c].str.strip().str.replace(".", "", regex=False).str.replace(",", ".", regex=False)) for c in commas}
     return frame.assign(**plain)
 
 def _text_table(raw: bytes) -> pd.DataFrame:
-    "A table of a text file's bytes; raises `ValueError` for what is none."
+    "A table of a text file's bytes; raises `_NoTable` for what is none."
     text = _without_empty_end(_decoded(raw))
-    if not text.strip(): raise ValueError("it is empty: give a header and a row per sample")
+    if not text.strip(): raise _NoTable("it is empty: give a header and a row per sample")
     with _long_fields():
         sep = _separator(text)
         head = _header(text, sep)
@@ -120,24 +123,27 @@ def _text_table(raw: bytes) -> pd.DataFrame:
     names = [name or f"Unnamed: {i}" for i, name in enumerate(head)]
     read = lambda **more: pd.read_csv(io.StringIO(text, newline=""), sep=sep, header=0, names=names, index_col=False,
                                       skipinitialspace=True, low_memory=False, **more)
-    frame = read()
+    try: frame = read()
+    except pd.errors.ParserError as e:
+        if "EOF inside string" in str(e): raise _NoTable("a quotation mark is opened in it and never closed") from e
+        raise
     return _with_decimal_commas(frame, lambda columns: read(dtype=str, usecols=columns)) if sep != "," else frame
 
 # %% ../nbs/lib/front/94_tables.ipynb #tb09
 def _one_of_each(head: Sequence[str]) -> None:
-    "Raises `ValueError` for two columns of one name."
+    "Raises `_NoTable` for two columns of one name."
     named = [name for name in head if name]
     if twice := sorted({name for name in named if named.count(name) > 1}):
         at = [i + 1 for i, name in enumerate(head) if name == twice[0]]
-        raise ValueError(f"{twice[0]!r} names {len(at)} columns ({', '.join(map(str, at))}): rename or remove all but one")
+        raise _NoTable(f"{twice[0]!r} names {len(at)} columns ({', '.join(map(str, at))}): rename or remove all but one")
 
 def _excel(path: Path) -> pd.DataFrame:
-    head = pd.read_excel(path, header=None, nrows=1)
+    head = pd.read_excel(path, engine="openpyxl", header=None, nrows=1)
     _one_of_each(["" if pd.isna(name) else str(name).strip() for name in head.iloc[0]] if len(head) else [])
-    return pd.read_excel(path)
+    return pd.read_excel(path, engine="openpyxl")
 
 def _parquet(path: Path) -> pd.DataFrame:
-    frame = pd.read_parquet(path)
+    frame = pd.read_parquet(path, engine="pyarrow")
     return frame.reset_index(drop=all(name is None for name in frame.index.names))
 
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +153,7 @@ def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
     empty = [c for c in frame if not _named(c) and frame[c].isna().all()]
     frame = frame.drop(columns=empty)
     filled = np.flatnonzero(frame.notna().any(axis=1))
-    if not len(filled): raise ValueError("it has no rows: give a header and a row per sample")
+    if not len(filled): raise _NoTable("it has no rows: give a header and a row per sample")
     return frame.iloc[:filled[-1] + 1].reset_index(drop=True)
 
 def _named(column: str) -> bool: return not re.fullmatch(r"Unnamed: \d+|nan|None|", column)
@@ -168,7 +174,7 @@ def read_table(
     except ImportError as e:
         raise ImportError(f"{path.name}: {kind} needs a package that is not here ({e.name or e}): pip install 'dir-nb[tables]', or save it as .csv") from e
     except Exception as e: # pandas and what it calls raise what they like: one kind, which names the file
-        said = str(e) if type(e) is ValueError else f"it cannot be read as {kind} ({' '.join(str(e).split())[:200] or type(e).__name__})"
+        said = str(e) if isinstance(e, _NoTable) else f"it cannot be read as {kind} ({' '.join(str(e).split())[:200] or type(e).__name__})"
         raise ValueError(f"{path.name}: {said}") from e
 
 # %% ../nbs/lib/front/94_tables.ipynb #tb15
