@@ -7,7 +7,7 @@ __all__ = ['VANILLA', 'KEPT', 'EVEN', 'CHEAP', 'DECADES', 'SKEWED', 'measurement
            'first_methods', 'Advice', 'advise']
 
 # %% ../nbs/lib/front/97_advise.ipynb #ad02
-import html, json, math
+import html, math
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path

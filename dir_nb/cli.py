@@ -302,7 +302,7 @@ def advise(
     y = numbers(found, target)
     with _told():
         typer.echo(str(think(y, width)))
-        for name, (kind, how) in leaks(found, target).items(): warnings.warn(kind(f"column {name!r} {how}; do not train on it"))
+        for name, (kind, how) in leaks(found, target).items(): warnings.warn(kind(f"column {name!r} {how}; do not train on it"), stacklevel=2)
 
 # %% ../nbs/lib/front/99_cli.ipynb #c013
 def main():

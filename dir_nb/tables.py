@@ -77,7 +77,7 @@ def _separator(text: str) -> str:
 def _header(text: str, sep: str) -> list[str]:
     "The names of the columns; raises `_NoTable` for rows of other widths, a missing header, and a table without rows."
     rows = _rows(text, sep)
-    head = [name.strip() for name in next(rows, (0, []))[1]]
+    head = [" ".join(name.split()) for name in next(rows, (0, []))[1]]
     n, bad = 0, []
     for line, row in rows:
         n += 1
@@ -174,8 +174,8 @@ def read_table(
     except ImportError as e:
         raise ImportError(f"{path.name}: {kind} needs a package that is not here ({e.name or e}): pip install 'dir-nb[tables]', or save it as .csv") from e
     except Exception as e: # pandas and what it calls raise what they like: one kind, which names the file
-        said = str(e) if isinstance(e, _NoTable) else f"it cannot be read as {kind} ({' '.join(str(e).split())[:200] or type(e).__name__})"
-        raise ValueError(f"{path.name}: {said}") from e
+        said = " ".join(str(e).split())[:300]
+        raise ValueError(f"{path.name}: {said if isinstance(e, _NoTable) else f'it cannot be read as {kind} ({said or type(e).__name__})'}") from e
 
 # %% ../nbs/lib/front/94_tables.ipynb #tb15
 def column(
