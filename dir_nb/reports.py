@@ -332,6 +332,7 @@ def report(
     shots = space.regions.with_zero(space.counts) if trained else space.regions
     try: relevance = Relevance(control_points(train))(target)
     except ValueError: relevance = None # a box plot without extremes: nothing is rare, and there is no SERA
+    if relevance is not None and not np.isfinite(relevance).all(): relevance = None # extremes too near for a curve between them
     found = [(m, k, *_measured(p, target, space, shots, relevance, depth)) for m, seeds in preds.items() for k, p in enumerate(seeds)]
     table = lambda at: pd.concat([pd.concat({(f[0], f[1]): f[at]}, names=["model", "seed", "row"]) for f in found]).droplevel("row").reset_index()
     named = isinstance(y_pred, (Mapping, pd.DataFrame))

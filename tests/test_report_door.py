@@ -150,7 +150,7 @@ def test_warnings_by_name():
     (dict(y_pred=np.where(TEST > 80, np.nan, GOOD)), f"NaN or infinite .first: position {np.flatnonzero(TEST > 80)[0]}"), (dict(y_pred=GOOD.astype(str)), "y_pred holds text"),
     (dict(y_pred=[GOOD, GOOD[:9]]), r"y_pred\[1\] has shape \(9,\)"), (dict(y_pred={}), "no model"), (dict(y_pred=GOOD, y_true=[]), "y_true has shape"), (dict(y_pred=7., y_true=TEST), "y_pred has shape"),
     (dict(y_pred=GOOD, y_train=[]), "y_train has shape"), (dict(y_pred=GOOD, y_train=[4, 4]), "all 2 of y_train are 4"), (dict(y_pred=GOOD, y_train=["a"]), "y_train holds text"),
-    (dict(y_pred=[5.], y_true=[5.]), "all 1 of y_true are 5.*give y_train"), (dict(y_pred=GOOD, y_train=[1, None]), "y_train holds object"), (dict(y_pred=[[1], [2, 3]]), "different lengths"),
+    (dict(y_pred=[5.], y_true=[5.]), "all 1 of y_true are 5.*give y_train"), (dict(y_pred=GOOD, y_train=[1, None]), r"y_train: 1 of 2 are NaN"), (dict(y_pred=[[1], [2, 3]]), "different lengths"),
     (dict(y_pred=GOOD, width=1, n_bins=3), "width and n_bins"), (dict(y_pred=GOOD, depth=True, y_true=TEST - 30), "above zero"), (dict(y_pred=GOOD, y_train=TRAIN, width=-1), "width"),
     (dict(y_pred=pd.Series(GOOD).iloc[::-1], y_true=pd.Series(TEST)), "different orders"), (dict(y_pred=[3., np.inf], y_true=[1., 2.]), "position 1"), (dict(y_pred=TEST + 1j), "complex"),
     (dict(y_pred=[1.] * 3, y_true=[1., 2., 1e12], y_train=TRAIN), "10,000 bins"),
@@ -165,11 +165,12 @@ def test_one_sample_and_equal_targets_with_training():
     assert quiet([5., 5.], [4., 6.], [1., 2., 5., 5.]).regions.rmse["prediction", "all"] == 1
 
 
-SOME = arrays(np.float64, st.shared(st.integers(2, 30), key="n"), elements=st.floats(-1e4, 1e4))
+VALUE = st.one_of(st.integers(-50, 50).map(float), st.floats(-1e3, 1e3))
+SOME = arrays(np.float64, st.shared(st.integers(2, 20), key="n"), elements=VALUE)
 
 
-@settings(max_examples=40, deadline=None)
-@given(SOME, SOME, arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e4, 1e4)))
+@settings(max_examples=25, deadline=None)
+@given(SOME, SOME, arrays(np.float64, st.integers(1, 20), elements=VALUE))
 def test_any_numbers_give_a_report_or_one_line(target, pred, train):
     try: made = quiet(target, pred, train)
     except ValueError as e: assert "\n" not in str(e) and any(word in str(e) for word in ("y_train", "bins", "BinGrid")), str(e)
