@@ -20,7 +20,7 @@ setup(
     keywords=cfg["keywords"],
     license="Apache-2.0",
     packages=find_packages(include=["dir_nb", "dir_nb.*"]),
-    package_data={"dir_nb": ["py.typed"]},
+    package_data={"dir_nb": ["py.typed", "advice.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require=extras,

@@ -4,18 +4,23 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'list_command', 'train', 'evaluate', 'study', 'benchmark', 'artefacts', 'sources', 'notebook',
-           'side_by_side', 'readme', 'pages', 'keep', 'verify', 'restore', 'publish', 'data_add', 'data_show', 'main']
+           'side_by_side', 'readme', 'pages', 'keep', 'verify', 'restore', 'publish', 'data_add', 'data_show', 'report',
+           'advise', 'main']
 
 # %% ../nbs/lib/front/99_cli.ipynb #c003
-import sys
+import sys, warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+import dir_nb
 from .conf import flat_dataset, load_conf, read_yaml
 from .paths import project_root
 
@@ -24,6 +29,14 @@ _ABOUT = "Deep imbalanced regression: data sets, methods, and a reproducible com
 app = typer.Typer(help=_ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="Add, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dir-nb {dir_nb.__version__}")
+        raise typer.Exit()
+
+@app.callback(help=_ABOUT)
+def _common(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is")] = False): pass
 
 def _table(title: str, columns: list[str], rows: list[list]) -> None:
     "Print a table."
@@ -161,9 +174,11 @@ def readme():
 
 @app.command(hidden=True)
 def pages():
-    "Write CONTENTS.md, the links between notebooks and the tables in docs/ anew."
+    "Write CONTENTS.md, the links between notebooks, the tables in docs/ and what `advise` knows anew."
+    from dir_nb.advice import write_advice
     from dir_nb.compendium.readme import write_pages
     write_pages(project_root())
+    write_advice(project_root())
 
 @app.command(hidden=True)
 def keep(names: Annotated[Optional[list[str]], typer.Argument(help="Reports, without ending; none: all")] = None):
@@ -235,13 +250,67 @@ def data_show(name: Annotated[str, typer.Argument(help="Id of a prepared data se
     rows, title = prepared.summary(), f"{prepared.title} ({prepared.n} samples, {prepared.units})"
     _table(title, list(rows[0]), [list(r.values()) for r in rows])
 
+# %% ../nbs/lib/front/99_cli.ipynb #ow02
+@contextmanager
+def _told() -> Iterator[None]:
+    "Warnings as one line each, on the standard error."
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", UserWarning)
+        try: yield
+        finally:
+            for w in found: Console(stderr=True, soft_wrap=True).print(f"[bold yellow]{w.category.__name__}:[/] {escape(str(w.message))}", highlight=False)
+
+@app.command()
+def report(
+    predictions: Annotated[Path, typer.Argument(help="Table of a row per test sample (.csv, .tsv, .txt, .parquet, .xlsx)")],
+    truth: Annotated[str, typer.Option(help="Column of the targets")],
+    pred: Annotated[list[str], typer.Option(help="Column of predictions; once for each model")],
+    train: Annotated[Optional[Path], typer.Option(help="Table of the training samples, whose targets make regions")] = None,
+    target: Annotated[Optional[str], typer.Option(help="Column of targets in it; without it, the name of --truth")] = None,
+    width: Annotated[Optional[float], typer.Option(help="Width of a bin, in units of targets")] = None,
+    units: Annotated[str, typer.Option(help="Of targets, for axes")] = "",
+    depth: Annotated[bool, typer.Option("--depth", help="Measures for targets above zero too")] = False,
+    out: Annotated[Optional[Path], typer.Option(help="Folder for a page, tables and pictures")] = None,
+):
+    "Errors of predictions by shot region and bin; a page with pictures."
+    from dir_nb.reports import report as measure, save_report
+    from dir_nb.tables import numbers, read_table
+    if target and not train: raise ValueError("--target names a column of --train: give that too, or name the column of predictions' targets by --truth")
+    if twice := sorted({p for p in pred if pred.count(p) > 1}): raise ValueError(f"--pred {twice[0]} is given twice")
+    if truth in pred: raise ValueError(f"--pred {truth} is the column of targets: name one of predictions")
+    found = read_table(predictions)
+    y, models = numbers(found, truth), {p: numbers(found, p) for p in pred}
+    with _told():
+        made = measure(y, models, numbers(read_table(train), target or truth) if train else None, width, units=units, depth=depth)
+        files = save_report(made, out, predictions.name) if out else []
+    shown = made.table.reset_index()
+    for at in range(2, len(shown.columns), 5): # five measures fit into a terminal
+        part = shown.iloc[:, [0, 1, *range(at, min(at + 5, len(shown.columns)))]]
+        _table(made.head if at == 2 else "", list(part.columns), part.values.tolist())
+    if files: typer.echo(f"{files[0]} and {len(files) - 1} tables and pictures beside it")
+
+@app.command()
+def advise(
+    table: Annotated[Path, typer.Argument(help="Table of a row per training sample (.csv, .tsv, .txt, .parquet, .xlsx)")],
+    target: Annotated[str, typer.Option(help="Column of the targets")],
+    width: Annotated[Optional[float], typer.Option(help="Width of a bin, in units of targets")] = None,
+):
+    "What to begin with for a table: bins, imbalance, logarithm or none, a method, and what would give the target away."
+    from dir_nb.advice import advise as think
+    from dir_nb.tables import leaks, numbers, read_table
+    found = read_table(table)
+    y = numbers(found, target)
+    with _told():
+        typer.echo(str(think(y, width)))
+        for name, (kind, how) in leaks(found, target).items(): warnings.warn(kind(f"column {name!r} {how}; do not train on it"), stacklevel=2)
+
 # %% ../nbs/lib/front/99_cli.ipynb #c013
 def main():
     "Entry point: errors with a remedy are one line and exit status 1."
     import os
     sys.path.append(str(project_root())) # a method or a loader of one's own may lie beside conf/
     try: app()
-    except (ValueError, FileNotFoundError, RuntimeError, FloatingPointError) as e:
+    except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as e:
         if os.environ.get("DIR_NB_DEBUG"): raise
-        Console(stderr=True).print(f"[bold red]error:[/] {e}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(e))}", highlight=False)
         sys.exit(1)

@@ -33,6 +33,7 @@ PUBLIC = { # package -> name -> module below the package
         "TwoViews": "parts.views", "TwoStages": "train.two_stage", "Deferred": "train.deferred",
         "WeightAverage": "train.average", "TrainConfig": "train.config",
         "Trainer": "train.core", "fit": "train.core", "predict": "train.core", "evaluate": "train.core",
+        "report": "reports", "Report": "reports", "advise": "advice", "DIRMetric": "torch_metrics",
         "build_method": "methods", "run_seed": "run", "run_method": "seeds",
     },
     "dir_nb.losses": {
