@@ -467,9 +467,9 @@ def one_thread() -> Iterator[None]:
 
 def loop_times(
     sizes: Iterable[int] = (256, 1024, 4096), # N, ascending
-    repeats: int = 15, # at most
-    limit: float = 2.5, # seconds for the repeats of a loss at a size; one there is always
-    longest: float = 10., # seconds; a loop that would take longer is not begun
+    repeats: int = 11, # at most
+    limit: float = 2., # seconds for the repeats of a loss at a size; one there is always
+    longest: float = 8., # seconds; a loop that would take longer is not begun
     names: Iterable[str] = (), # of `CASES`; none named: all
     say: Callable[[str], Any] = print, # progress
 ) -> pd.DataFrame: # a row for each loss and size: loss, title, n, repeats; medians and quartiles of ours, loop, ratio
