@@ -456,7 +456,7 @@ def test_fig_loops_says_what_was_measured(tmp_path):
     fig = found["loops_figure"](data)
     marks = [line.get_marker() for line in fig.axes[0].lines]
     assert [marks.count(m) for m in "os^"] == [3, 3, 2] and legends(fig) == ["N = 256", "N = 1024", "N = 4096"]
-    assert fig.legends[0].get_title().get_text().replace("\n", " ") == "a machine. Took too long for a loop: Cubic at N = 4096."
+    assert fig.legends[0].get_title().get_text().replace("\n", " ") == "a machine. Not timed, since the loop is too slow: Cubic at N = 4096."
     many = pd.concat([data.assign(title=data.title + f", labels are bins {i}", loss=data.loss + str(i)) for i in range(13)])
     readable(found["loops_figure"](many))
     with pytest.raises(FileNotFoundError, match="loops.ipynb"): found["read_loops"]("gone")
