@@ -42,10 +42,12 @@ test-all: env data  ## all tests of every entry
 lab: env data  ## JupyterLab on the tour
 	jupyter lab nbs/index.ipynb
 
-bench: env  ## step times and short trainings on this machine (results/bench), and their figures
+bench: env  ## step times, short trainings, and losses against loops on this machine (results/bench), and their figures
 	dir-nb notebook nbs/experiments/bench.ipynb
+	dir-nb notebook nbs/experiments/loops.ipynb
 	dir-nb notebook nbs/reports/fig_bench.ipynb
 	dir-nb notebook nbs/reports/fig_cost.ipynb
+	dir-nb notebook nbs/reports/fig_loops.ipynb
 
 resampling: env  ## seconds of our samplers beside smogn and imbreg (downloaded, and removed again): results/bench/resampling.csv
 	dir-nb notebook nbs/experiments/resampling.ipynb

@@ -444,6 +444,24 @@ def test_costs_of_45_methods_are_readable(crowded):
     assert [sum(line.get_marker() in ranking.MARKS for line in ax.lines) for ax in fig.axes] == [44, 44, 45, 45]
 
 
+def test_fig_loops_says_what_was_measured(tmp_path):
+    """Rows by the ratio at the largest size there is, a mark for each size, and by name what took too long for a loop."""
+    found, times = defined("fig_loops"), {"slow": (2., 30., 400.), "level": (1., 1., 1.), "cubic": (3., 50.)}
+    rows = [{"loss": k, "title": k.title(), "n": n, "ours": .001, "loop": .001 * r, "ratio": r, "ratio_q1": .9 * r, "ratio_q3": 1.1 * r, "machine": "a machine"}
+            for k, ratios in times.items() for n, r in zip((256, 1024, 4096), ratios)]
+    write_text(tmp_path / "bench/loops.csv", pd.DataFrame(rows).to_csv(index=False))
+    found["project_root"] = lambda: tmp_path
+    data = found["read_loops"]("bench")
+    assert data.title.drop_duplicates().tolist() == ["Slow", "Cubic", "Level"] and data.n.tolist() == [256, 1024, 4096, 256, 1024, 256, 1024, 4096]
+    fig = found["loops_figure"](data)
+    marks = [line.get_marker() for line in fig.axes[0].lines]
+    assert [marks.count(m) for m in "os^"] == [3, 3, 2] and legends(fig) == ["N = 256", "N = 1024", "N = 4096"]
+    assert fig.legends[0].get_title().get_text().replace("\n", " ") == "a machine. Not timed, since the loop is too slow: Cubic at N = 4096."
+    many = pd.concat([data.assign(title=data.title + f", labels are bins {i}", loss=data.loss + str(i)) for i in range(13)])
+    readable(found["loops_figure"](many))
+    with pytest.raises(FileNotFoundError, match="loops.ipynb"): found["read_loops"]("gone")
+
+
 def test_norms_of_45_methods_are_readable(crowd):
     methods, rng = list(dict.fromkeys(crowd.method)), np.random.default_rng(0)
     sets = list(dict.fromkeys(crowd.dataset))
