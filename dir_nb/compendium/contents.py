@@ -55,7 +55,7 @@ def public_symbols(
 ) -> list[Symbol]: # in the order of the notebooks
     "What the library's notebooks export."
     root = Path(root or project_root())
-    paths = sorted((root / "nbs" / "lib").glob("*/[0-9]*.ipynb"), key=lambda p: p.name)
+    paths = sorted((root / "nbs" / "lib").glob("*/[0-9]*.ipynb"), key=lambda p: int(p.name.split("_")[0]))
     return [s for p in paths for s in exported_symbols(p, root)]
 
 def public(

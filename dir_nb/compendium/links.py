@@ -47,7 +47,7 @@ def reading_order(
     told = [root / "dvc.yaml", root / "nbs" / "reports" / "reports.yaml"]
     plan = "".join(p.read_text(encoding="utf-8") for p in told if p.is_file())
     place = lambda p: (plan.find(p.stem) if p.stem in plan else len(plan), p.name)
-    library = sorted((root / "nbs" / "lib").glob("*/[0-9]*.ipynb"), key=lambda p: p.name)
+    library = sorted((root / "nbs" / "lib").glob("*/[0-9]*.ipynb"), key=lambda p: int(p.name.split("_")[0]))
     compendium = sorted((root / "nbs" / "compendium").glob("[0-9]*.ipynb"))
     run = [p for room in ("experiments", "reports") for p in sorted((root / "nbs" / room).glob("*.ipynb"), key=place)]
     return [read_leaf(p, root) for p in [root / "nbs" / "index.ipynb", *library, *compendium, *run]]
