@@ -6,8 +6,8 @@
 __all__ = ['TRAINER', 'REFUSED', 'LEAST', 'SEVERAL', 'STATISTICS', 'WHAT', 'SPAN', 'FEW', 'method_files', 'method_entry',
            'refuse', 'NoFeatures', 'OwnLoop', 'Processes', 'in_target_units', 'take_head', 'Transformer', 'Transform',
            'UnscaledHead', 'GivenHead', 'fitting_head', 'Scale', 'checked_features', 'checked_pair', 'reads_alone',
-           'Task', 'check_ready', 'doubt_given', 'described', 'WideWeights', 'EmptyBins', 'SmallRegion',
-           'doubt_weights', 'measured', 'task']
+           'refuse_targets', 'Task', 'check_ready', 'doubt_given', 'described', 'WideWeights', 'EmptyBins',
+           'SmallRegion', 'doubt_weights', 'measured', 'task']
 
 # %% ../nbs/lib/front/90_tasks.ipynb #c002
 import importlib.resources, warnings
@@ -33,7 +33,7 @@ from .losses.rank import RankLoss
 from .losses.remse import EpochWatch
 from .methods import build_method
 from .metrics import DIRMetrics
-from .models.core import InSpreads, standardise_head
+from .models.core import standardise_head
 from .parts.label_model import LabelDecoder
 from .parts.part import Part, Step
 from .paths import project_root
@@ -343,6 +343,12 @@ def reads_alone(part: Part) -> bool:
     found = [m for m in part.modules() if isinstance(m, LabelDecoder)]
     return bool(found) and all(m.labels is None for m in found)
 
+def refuse_targets(space: LabelSpace, y: Tensor) -> None: # (N,), some in no bin
+    "Raises `ValueError` that names positions."
+    try: space.grid.index(y)
+    except ValueError as e: raise ValueError(str(e) + ("; for another split: task(label_space(y_train).covering(y_val), ...)" if y.isfinite().all() else "")) from None
+
+# %% ../nbs/lib/front/90_tasks.ipynb #c0255
 class Task(nn.Module):
     "A method and all it knows of the targets, for a loop of one's own; `ValueError` for a method that needs a trainer."
     NOTES = ("epochs", "measured", "fitted") # what is remembered of a training
@@ -403,7 +409,7 @@ class Task(nn.Module):
             raise ValueError(f"{self.name} compares {self.method.views} views of (N, D): give views=[net.encode(x drawn anew)], no dense targets")
         y = self.transform.forward(y)
         bins = self.space.grid.index(y, check=False)
-        if y.device.type == "cpu" and (bins < 0).any(): self.space.grid.index(y) # raises, naming positions
+        if y.device.type == "cpu" and (bins < 0).any(): refuse_targets(self.space, y)
         y, epoch = y.float(), self.at["epochs"]
         with torch.autocast(feat.device.type, enabled=False):
             linear = self.linear(head, feat, y)
@@ -445,9 +451,10 @@ class Task(nn.Module):
         return self
 
     @torch.no_grad()
-    def fit_decoder(self, batches: Iterable[tuple[Any, Any]], head: Any = None) -> "Task": # (feat, y), the net in evaluation -> itself
+    def fit_decoder(self, batches: Iterable[tuple[Any, Any]], head: Any = None) -> "Task": # (feat, y), the net in evaluation; None: the head seen -> itself
         "After the last step, for methods whose decoder is fitted; others do not look at the batches."
         if not self.fits: return self
+        head = self.scale.head if head is None else head
         pairs, training = self.pairs(batches), self.training
         if len(self.fits) > 1: pairs = list(pairs)
         self.eval()
