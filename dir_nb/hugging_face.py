@@ -73,6 +73,8 @@ class TaskCallback(TrainerCallback):
         if state.global_step: return self.load(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE)
         self.reading(model, self.task.measure, train_dataloader)
 
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None: self.task.zero_grad() # the Trainer does so for the model alone
+
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None: self.task.end_epoch()
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -14,12 +14,12 @@ from torch import nn
 
 from dir_nb import Task, Trainer, TrainConfig, label_space, task
 from dir_nb.bins import BinGrid
+from dir_nb.hugging_face import TaskHooks
 from dir_nb.labels import LabelSpace
 from dir_nb.losses.pointwise import L1Loss
 from dir_nb.methods import build_method
 from dir_nb.models.mlp import MLP
-from dir_nb.parts.part import Part
-from dir_nb.tasks import FEW, EmptyBins, OwnLoop, SmallRegion, WideWeights, method_entry, method_files
+from dir_nb.tasks import FEW, EmptyBins, SmallRegion, WideWeights, method_entry, method_files
 from dir_nb.train.batches import seed_epoch
 from dir_nb.train.core import HardlyVaries, WorseThanConstant, train_epoch
 
@@ -328,8 +328,7 @@ def test_a_label_space_is_taken_and_may_cover_more():
 
 
 def test_on_an_accelerator_targets_in_no_bin_are_told_at_the_epochs_end():
-    x, y = toy()
-    net, t = Net(), task(y, "l1", dim=16)
+    t = task(toy()[1], "l1", dim=16)
     t.watch.see(torch.tensor([1e9, float("nan"), 30.0]))  # as a step there counts them
     with pytest.raises(ValueError, match="2 targets of the epoch"): t.end_epoch()
 
@@ -404,6 +403,64 @@ def test_it_says_what_was_chosen_and_why():
     told = repr(task(toy()[1], "lds_fds", dim=16))
     for word in ("LDS + FDS", "2 times plain L1", "whole numbers", "many-shot above", "BinWeights", "weighs samples", "moves features", "end_epoch()"): assert word in told
     assert "fit_decoder" in repr(task(toy()[1], "irda_rank", dim=16)) and isinstance(task(toy()[1], dim=2), Task)
+
+
+# several processes
+
+def gathered(t, rank=0, world=1):
+    "Statistics of an epoch of an untrained net, of which this process sees its share."
+    x, y = toy()
+    torch.manual_seed(0)
+    net = Net()
+    for xb, yb in batches(x, y): t.loss(net.encode(xb[rank::world]), yb[rank::world], net.head)
+    t.end_epoch()
+    return t
+
+
+def process(rank, world, folder, name):
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=world)
+    torch.manual_seed(0)
+    torch.save(gathered(task(toy()[1], name, dim=16), rank, world).method.state_dict(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", ["irda", "lds_fds"])
+def test_statistics_are_those_of_all_processes(name, tmp_path):
+    torch.multiprocessing.spawn(process, (2, str(tmp_path), name), nprocs=2)
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    torch.manual_seed(0)
+    alone = gathered(task(toy()[1], name, dim=16)).method.state_dict()
+    for k, v in alone.items():
+        assert torch.equal(found[0][k], found[1][k]), k
+        assert torch.allclose(found[0][k].double(), v.double(), rtol=1e-4, atol=1e-5), k
+
+
+# Lightning and Hugging Face
+
+def test_hooks_for_a_trainer_of_another_library():
+    x, y = toy()
+    net, t = Net(), task(y, "irda", dim=16)
+    hooks = TaskHooks(t, net.head)
+    out = net.head(net.encode(x[:40]))
+    whole = hooks.loss(out, y[:40])
+    net.head(net.encode(x[:40]))
+    assert hooks.loss(out, y[:40], num_items_in_batch=80).item() == pytest.approx(whole.item() / 2, rel=1e-6)
+    assert torch.equal(hooks.decode(out, None), t.predict(net.encode(x[:40]), net.head))
+    net.eval()
+    seen = t.watch.seen
+    with torch.no_grad(): net.head(net.encode(x)), hooks.loss(None, y)
+    assert t.watch.seen == seen and not t.training
+    rows = hooks.metrics(SimpleNamespace(predictions=y.numpy() + 1, label_ids=y.numpy()))
+    assert rows["few_mae"] == pytest.approx(1) and rows["all_n"] == 400
+
+
+@pytest.mark.parametrize("package, notebook", [("lightning", "91_lightning"), ("transformers", "92_hugging_face")])
+def test_the_notebook_runs_with_the_package(package, notebook):
+    """And it runs without it in `test_notebooks.py`, where it says what to install."""
+    pytest.importorskip(package)
+    code = f"from nbdev.test import test_nb; import sys; sys.exit(not test_nb('nbs/lib/front/{notebook}.ipynb')[0])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # the installed package
