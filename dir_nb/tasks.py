@@ -6,8 +6,8 @@
 __all__ = ['TRAINER', 'REFUSED', 'LEAST', 'SEVERAL', 'STATISTICS', 'WHAT', 'SPAN', 'FEW', 'method_files', 'method_entry',
            'refuse', 'NoFeatures', 'OwnLoop', 'Processes', 'in_target_units', 'take_head', 'Transformer', 'Transform',
            'UnscaledHead', 'GivenHead', 'fitting_head', 'Scale', 'checked_features', 'checked_pair', 'reads_alone',
-           'refuse_targets', 'Task', 'check_ready', 'doubt_given', 'described', 'WideWeights', 'EmptyBins',
-           'SmallRegion', 'doubt_weights', 'measured', 'task']
+           'refuse_targets', 'Task', 'check_ready', 'forget_decoders', 'doubt_given', 'described', 'WideWeights',
+           'EmptyBins', 'SmallRegion', 'doubt_weights', 'measured', 'task']
 
 # %% ../nbs/lib/front/90_tasks.ipynb #c002
 import importlib.resources, warnings
@@ -455,11 +455,17 @@ class Task(nn.Module):
         "After the last step, for methods whose decoder is fitted; others do not look at the batches."
         if not self.fits: return self
         head = self.scale.head if head is None else head
-        pairs, training = self.pairs(batches), self.training
-        if len(self.fits) > 1: pairs = list(pairs)
+        pairs, linear = list(self.pairs(batches)), None if head is None else self.linear(head)
+        if linear is not None: linear = lambda z, own=linear: own(z.to(own.weight.dtype))
+        training = self.training
         self.eval()
-        for name in self.fits: self.method.parts[name].finish(self.run(head=None if head is None else self.linear(head), pairs=pairs))
+        for name in self.fits: self.method.parts[name].finish(self.run(head=linear, pairs=pairs))
+        z = pairs[-1][0]
+        fine = self.method.decode(z.new_zeros(len(z), 1) if linear is None else linear(z), z).isfinite().all()
         self.train(training)
+        if not fine:
+            forget_decoders(self)
+            raise ValueError(f"{self.name}: the decoder's predictions are NaN, as where the head says the same of every sample: train first")
         self.note("fitted", 1)
         return self
 
@@ -532,8 +538,11 @@ def check_ready(task: Task) -> None:
     if not torch.is_grad_enabled(): raise RuntimeError("a loss in training mode without gradients: call task.eval() before validation, and task.train() after it")
     if not task.at["measured"]: raise RuntimeError(f"{task.name} measures features before the first step: call task.measure((feat, y) batches of the training split)")
     if task.lacking: raise RuntimeError(f"{task.name} was trained before and its statistics are not here: call task.load_statistics(saved), of task.statistics(), or of {{}} to begin them anew")
-    if not task.at["fitted"]: return
-    task.note("fitted", 0) # training goes on: what was fitted is of the weights before
+    if task.at["fitted"]: forget_decoders(task) # training goes on: what was fitted is of the weights before
+
+def forget_decoders(task: Task) -> None:
+    "Predictions are the head's own again."
+    task.note("fitted", 0)
     for m in task.modules():
         if isinstance(m, LabelDecoder): m.fitted.fill_(False)
 

@@ -291,6 +291,25 @@ def test_training_on_forgets_the_decoder():
     assert torch.equal(t.predict(net.encode(x), net.head, unfitted=True), net.head(net.encode(x))[:, 0])
 
 
+def test_a_decoder_of_a_head_that_says_one_thing_is_refused():
+    x, y = toy()
+    net, t = Net(), task(y, "irda_rank", dim=16)
+    pairs = [(net.encode(x), y)]
+    with pytest.raises(ValueError, match="train first"): t.measure(pairs).fit_decoder(pairs)
+    with pytest.raises(RuntimeError, match="fit_decoder"): t.predict(net.encode(x))
+    assert t.predict(net.encode(x), unfitted=True).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["irda", "post_hoc", "lds_fds"])
+def test_a_net_in_double_precision(name):
+    x, y = toy()
+    net, t = Net().double(), task(y, name, dim=16)
+    data = batches(x.double(), y.double())
+    train(net, t, data)
+    t.fit_decoder(((net.encode(xb), yb) for xb, yb in data), net.head)
+    assert t.predict(net.encode(x.double()), net.head).isfinite().all() and net.head.weight.dtype == torch.float64
+
+
 # wrong use
 
 @pytest.mark.parametrize("bad, told", [
