@@ -361,7 +361,7 @@ class Task(nn.Module):
         transform: Transform | None = None, # of targets; None is none
         epochs: int | None = None, # of the whole training, where a part depends on it
         name: str = "own", # of the method
-        title: str = "", # of the method, and what else to print
+        title: str = "", # what else to print of it
     ):
         super().__init__()
         refuse(method, name)
@@ -455,9 +455,8 @@ class Task(nn.Module):
         "After the last step, for methods whose decoder is fitted; others do not look at the batches."
         if not self.fits: return self
         head = self.scale.head if head is None else head
-        pairs, linear = list(self.pairs(batches)), None if head is None else self.linear(head)
-        if linear is not None: linear = lambda z, own=linear: own(z.to(own.weight.dtype))
-        training = self.training
+        pairs, training, own = list(self.pairs(batches)), self.training, None if head is None else self.linear(head)
+        linear = None if own is None else lambda z: own(z.to(own.weight.dtype))
         self.eval()
         for name in self.fits: self.method.parts[name].finish(self.run(head=linear, pairs=pairs))
         z = pairs[-1][0]
@@ -514,8 +513,7 @@ class Task(nn.Module):
 
     def statistics(self) -> dict[str, Tensor]:
         "What training gathers of features: not in `state_dict`, needed to go on."
-        own = tuple(self.statistics_of())
-        return {k: v for k, v in self.method.state_dict().items() if own and k.startswith(own)}
+        return {k: v for k, v in self.method.state_dict().items() if any(map(k.startswith, self.statistics_of()))}
 
     def load_statistics(self, saved: dict[str, Tensor]) -> None:
         "What `statistics` gave; {} to begin them anew. After `load_state_dict`."
