@@ -32,6 +32,7 @@ PUBLIC = { # package -> name -> module below the package
         "LabelProtocol": "data.protocols", "ccc": "metrics", "bmase": "metrics", "sera": "metrics",
         "TwoViews": "parts.views", "TwoStages": "train.two_stage", "Deferred": "train.deferred",
         "WeightAverage": "train.average", "TrainConfig": "train.config",
+        "task": "tasks", "Task": "tasks", "LabelSpace": "labels", "label_space": "labels",
         "Trainer": "train.core", "fit": "train.core", "predict": "train.core", "evaluate": "train.core",
         "report": "reports", "Report": "reports", "advise": "advice", "DIRMetric": "torch_metrics",
         "build_method": "methods", "run_seed": "run", "run_method": "seeds",
