@@ -243,7 +243,7 @@ def contents_markdown(
     "`CONTENTS.md`."
     lines = ["<!-- Made by `make contents` from the notebooks and conf/: edit those. -->", "# What is where", "",
              "How to reach a name: `from dir_nb import ...` or `from dir_nb.losses import ...` "
-             "([the public face](nbs/lib/front/98_face.ipynb)).",
+             "([the public face](nbs/lib/front/99_face.ipynb)).",
              "IRDA paper: Zhu and Wu (2024). "
              "A thing without a test file is tested by its notebook: `make test` runs it."]
     columns = ["what", "in code", "paper, equation", "notebook", "test"]
