@@ -96,11 +96,14 @@ class LabelSpace:
         "The same bins, widened to hold other targets; raises `ValueError` for NaN and infinities."
         y, g = _checked(targets), self.grid
         exact, low, high = Fraction(repr(g.width)), Fraction(repr(g.low)), Fraction(repr(g.high))
-        below = max(0, math.ceil((g.low - float(y.min())) / g.width - NEAR))
-        over = float(y.max()) - g.high
-        above = max(0, math.floor(over / g.width + NEAR) + 1 if g.value == "left" and over >= 0 else math.ceil(over / g.width - NEAR))
+        least, most = float(y.min()), float(y.max())
+        inside = lambda v: int(g.index([v], check=False)) >= 0
+        below = math.ceil((g.low - least) / g.width) if least < g.low and not inside(least) else 0
+        over, above = (most - g.high) / g.width, 0
+        if g.value == "left" and over >= -NEAR: above = math.floor(over + NEAR) + 1 # there the last edge is the next number's
+        elif most > g.high and not inside(most): above = max(1, math.ceil(over - NEAR))
         if not below and not above: return self
-        if below + above + g.n_bins > MOST_BINS: raise ValueError(f"targets from {float(y.min()):g} to {float(y.max()):g} need more than {MOST_BINS:,} bins of width {g.width:g}: look at the largest, or give wider bins")
+        if below + above + g.n_bins > MOST_BINS: raise ValueError(f"targets from {least:g} to {most:g} need more than {MOST_BINS:,} bins of width {g.width:g}: look at the largest, or give wider bins")
         grid = replace(g, low=float(low - below * exact), high=float(high + above * exact))
         pad = lambda v, value: torch.cat([v.new_full((below,), value), v, v.new_full((above,), value)])
         few = self.regions.names.index("few")
@@ -132,7 +135,10 @@ def label_space(
     regions = ShotRegions.by_count(counts, *shots)
     if thresholds is None and min(v["samples"] for v in regions.summary(counts).values()) == 0:
         shots = tuple(max(1, round(share * int(counts.max()))) for share in SHARES)
-        regions, reason = ShotRegions.by_count(counts, *shots), f"{SHARES[0]:.0%} and {SHARES[1]:.0%} of the fullest bin, for by {PUBLISHED} a region had no sample"
+        regions = ShotRegions.by_count(counts, *shots)
+        left = [k for k, v in regions.summary(counts).items() if v["samples"] == 0]
+        still = f"; {' and '.join(left)} {'has' if len(left) == 1 else 'have'} none all the same" if left else ""
+        reason = f"{SHARES[0]:.0%} and {SHARES[1]:.0%} of the fullest bin, for by {PUBLISHED} a region had no sample{still}"
     full = float(counts.max() / counts.sum())
     if full > CROWDED and grid.n_bins > 2:
         warnings.warn(CrowdedBin(f"one of {grid.n_bins} bins holds {full:.0%} of the targets: take narrower bins, or the logarithm of the targets"), stacklevel=2)
