@@ -89,7 +89,7 @@ class _Around(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     def _predicted(self, X: Any) -> np.ndarray: # (N,)
         "The inner regressor's predictions."
         check_is_fitted(self)
-        if np.ndim(X) == 1: raise ValueError("X is a vector: give a table, (N, F). Reshape your data")
+        if isinstance(X, np.ndarray) and X.ndim == 1: raise ValueError("X is a vector: give a table, (N, F). Reshape your data")
         validate_data(self, X, reset=False, skip_check_array=True)
         return self.regressor_.predict(X)
 
