@@ -34,6 +34,8 @@ PUBLIC = { # package -> name -> module below the package
         "WeightAverage": "train.average", "TrainConfig": "train.config",
         "Trainer": "train.core", "fit": "train.core", "predict": "train.core", "evaluate": "train.core",
         "build_method": "methods", "run_seed": "run", "run_method": "seeds",
+        "DIRRegressor": "sklearn", "DensityWeighted": "sklearn_tools", "ImbalancedSplit": "sklearn_tools",
+        "PosteriorDecoder": "sklearn_tools", "shot_scorers": "sklearn_tools",
     },
     "dir_nb.losses": {
         "l1_loss": "pointwise", "mse_loss": "pointwise", "huber_loss": "pointwise", "focal_r_loss": "pointwise",

@@ -218,7 +218,8 @@ def _lean(method: Method) -> Method: # in evaluation mode, on the CPU, in double
     "The method without what only training needs, which can be a hundred times larger than the net; changed."
     for m in method.modules():
         if isinstance(m, (FeatureStats, ProjectedStats, Confusion)):
-            for name, b in m.named_buffers(recurse=False): setattr(m, name, b.new_empty(0))
+            for part in m.modules():
+                for name, b in part.named_buffers(recurse=False): setattr(part, name, b.new_empty(0))
         if isinstance(m, Resampled): m.data = m.pool = None
     return method.cpu().double().eval()
 
