@@ -18,11 +18,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import BaseCrossValidator, StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.validation import (
     _check_sample_weight, check_array, check_consistent_length, check_is_fitted, column_or_1d, has_fit_parameter, validate_data)
 
-from .bins import BinGrid
 from .checks import number, one_of
 from .kernels import kernel_window
 from .labels import LabelSpace, label_space
