@@ -36,6 +36,8 @@ PUBLIC = { # package -> name -> module below the package
         "Trainer": "train.core", "fit": "train.core", "predict": "train.core", "evaluate": "train.core",
         "report": "reports", "Report": "reports", "advise": "advice", "DIRMetric": "torch_metrics",
         "build_method": "methods", "run_seed": "run", "run_method": "seeds",
+        "DIRRegressor": "sklearn", "DensityWeighted": "sklearn_tools", "ImbalancedSplit": "sklearn_tools",
+        "PosteriorDecoder": "sklearn_tools", "shot_scorers": "sklearn_tools",
     },
     "dir_nb.losses": {
         "l1_loss": "pointwise", "mse_loss": "pointwise", "huber_loss": "pointwise", "focal_r_loss": "pointwise",
