@@ -7,13 +7,11 @@ __all__ = ['MOST_CATEGORIES', 'DIRRegressor', 'DensityWeighted', 'ImbalancedSpli
            'shot_scorers']
 
 # %% ../nbs/lib/front/94_sklearn.ipynb #c002
-import copy, inspect, warnings
+import copy, warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +27,7 @@ from sklearn.utils.validation import _check_sample_weight, check_array, check_co
 from torch import Tensor
 
 from .bins import BinGrid, ShotRegions
-from .checks import instance, number, one_of, suggest
-from .conf import read_yaml, resolve_method
+from .checks import number, one_of, suggest
 from .data.core import ArrayDataset
 from .feature_stats import Confusion, FeatureStats, ProjectedStats
 from .labels import LabelSpace, label_space
@@ -38,10 +35,10 @@ from .methods import build_method
 from .models.core import plain_head
 from .models.mlp import MLP
 from .parts.part import Part
-from .paths import project_root
 from .resampling.parts import Resampled
 from .sklearn_tools import (
     DensityWeighted, ImbalancedSplit, PosteriorDecoder, RareBins, _targets, sample_weight, shot_scorers)
+from .tasks import method_entry
 from .train.config import TrainConfig
 from .train.core import Trainer, fit, seed_epoch
 from .train.method import Method
@@ -159,23 +156,12 @@ def _zero(y: np.ndarray, grid: BinGrid) -> float:
     return grid.low if np.spacing(np.float32(top)) > grid.width / 64 else 0.0
 
 # %% ../nbs/lib/front/94_sklearn.ipynb #c011
-@lru_cache(maxsize=4)
-def _entries(folder: Path) -> dict[str, dict]:
-    "id -> entry of every method in a folder."
-    files = {p.stem: read_yaml(p) for p in sorted(folder.glob("*.yaml"))}
-    return {name: resolve_method(name, files) for name in files}
-
 def _entry(
     method: "str | dict", # id, or an entry itself
 ) -> dict:
     "A method's entry; `ValueError` with the nearest name, and for one without gradients."
-    if isinstance(method, dict): found, name = method, "the entry"
-    else:
-        roots = project_root(), Path(inspect.getfile(label_space)).parents[1]
-        folder = next((r / "conf" / "methods" for r in roots if (r / "conf" / "methods").is_dir()), None)
-        if folder is None: raise ValueError(f"method={method!r}: there is no conf/methods here; give the entry itself, a dict with `parts`")
-        name, found = method, _entries(folder).get(instance("method", method, str))
-        if found is None: raise ValueError(f"method={method!r} is not known{suggest(method, _entries(folder))}")
+    if not isinstance(method, (str, dict)): raise ValueError(f"method={method!r}: give an id of conf/methods, or an entry")
+    name, found = method_entry(method)
     if "regressor" in found:
         of = found["regressor"].get("estimator", found["regressor"])["class"]
         raise ValueError(f"{name} has no gradients: use {of} itself, with DensityWeighted for weights, PosteriorDecoder for a decoder")

@@ -68,7 +68,7 @@ def method_entry(
     except ValueError as e: raise ValueError(str(e).replace("conf/methods/own.yaml", "the entry")) from None
 
 # %% ../nbs/lib/front/90_tasks.ipynb #c012
-TRAINER = "use dir_nb.Trainer"
+TRAINER = "use dir_nb.Trainer, or dir_nb.DIRRegressor where inputs are a table"
 REFUSED = { # hook of `Part` -> what a part with it does, and what to do instead
     "phases": ("cuts training into phases", TRAINER),
     "sampler": ("draws the samples of an epoch", f"re-sample the rows yourself, as by dir_nb.SMOGN().fit_resample, or {TRAINER}"),
