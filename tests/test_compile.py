@@ -21,7 +21,8 @@ class Eye(FeatureRegressor):
     """One convolution, normalised: what compiles in seconds."""
     def __init__(self):
         super().__init__(feat_dim=4)
-        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(2))
+        # without a bias, whose gradient before a normalisation is rounding alone, which Adam would make steps of
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten(2))
 
     def encode(self, x): return self.body(x).mean(2)
 

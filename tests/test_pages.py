@@ -5,9 +5,13 @@ import re
 import subprocess
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from project import ROOT
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.model_selection import cross_validate
 
 from dir_nb.compendium.collect import read_csv
 from dir_nb.compendium.contents import contents_markdown, contents_rows, notebook_cells
@@ -107,9 +111,14 @@ def test_docs_code_runs(page):
     ages = torch.randint(0, 101, (500,)).float()
     names = {"torch": torch, "train_ages": ages, "age": age, "x": x, "feat": x, "pred": model.head(x), "model": model, "loader": [(x, age)],
              "train_predictions": ages + torch.randn(500), "predictions": age + torch.randn(32)}
+    names |= {"np": np, "cross_validate": cross_validate, "HistGradientBoostingRegressor": HistGradientBoostingRegressor,
+              "TransformedTargetRegressor": TransformedTargetRegressor}
+    table = np.random.default_rng(0).normal(size=(300, 4))
+    rows = {"X": table, "y": np.round(30 + 8 * np.exp(table[:, 0].clip(-2, 2))), "X_new": table[:5]}
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
     for block in blocks:
         names.pop("loss", None)
+        if "DIRRegressor" in block: names |= rows # `y` was a batch's before
         exec(block, names)
         if "loss = " in block: assert names["loss"].isfinite() and names["loss"].requires_grad
         if "shown = " in block: assert names["shown"].flatten().isfinite().sum() == 32
