@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from project import copy_project, metrics, repro  # noqa: E402
 
 GOLDEN = Path(__file__).with_name("golden.json")
-RTOL = 0.02  # other processors and kernels sum in another order; a wrong loss or split is off by far more
+# Other processors and kernels sum in another order, and validation then chooses another epoch now and then: a few-shot error was off
+# by 2.2 % without AVX-512. A wrong loss or split is off by far more.
+RTOL, RTOL_REGION = 0.02, 0.05
 
 
 @pytest.mark.slow
@@ -32,7 +34,7 @@ def test_slice(tmp_path):
     for key, regions in golden.items():
         for region, (n, mae) in regions.items():
             assert found[key][region][0] == n
-            assert found[key][region][1] == pytest.approx(mae, rel=RTOL), (key, region)
+            assert found[key][region][1] == pytest.approx(mae, rel=RTOL if region == "all" else RTOL_REGION), (key, region)
     for method, label in (("l1", "Vanilla"), ("irda", "IRDA")):  # the table shows the mean of what was measured
         row = next(line for line in table.splitlines() if line.startswith(f"| {label}"))
         assert f"{sum(found[f'abalone_dir/{method}/s{s}']['all'][1] for s in (0, 1)) / 2:.2f}" in row, row
