@@ -29,7 +29,6 @@ from torch import Tensor
 from .bins import BinGrid, ShotRegions
 from .checks import number, one_of, suggest
 from .data.core import ArrayDataset
-from .feature_stats import Confusion, FeatureStats, ProjectedStats
 from .labels import LabelSpace, label_space
 from .methods import build_method
 from .models.core import plain_head
@@ -38,7 +37,7 @@ from .parts.part import Part
 from .resampling.parts import Resampled
 from .sklearn_tools import (
     DensityWeighted, ImbalancedSplit, PosteriorDecoder, RareBins, _targets, sample_weight, shot_scorers)
-from .tasks import method_entry
+from .tasks import STATISTICS, method_entry
 from .train.config import TrainConfig
 from .train.core import Trainer, fit, seed_epoch
 from .train.method import Method
@@ -203,7 +202,7 @@ def _own_randomness(cpu: bool) -> Iterator[None]:
 def _lean(method: Method) -> Method: # in evaluation mode, on the CPU, in double precision
     "The method without what only training needs, which can be a hundred times larger than the net; changed."
     for m in method.modules():
-        if isinstance(m, (FeatureStats, ProjectedStats, Confusion)):
+        if isinstance(m, STATISTICS):
             for part in m.modules():
                 for name, b in part.named_buffers(recurse=False): setattr(part, name, b.new_empty(0))
         if isinstance(m, Resampled): m.data = m.pool = None

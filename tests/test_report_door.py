@@ -23,7 +23,8 @@ from dir_nb.face import PUBLIC
 from dir_nb.labels import label_space
 from dir_nb.metrics import DIRMetrics, bmase
 from dir_nb.paths import read_json
-from dir_nb.reports import DEPTH, MEASURES, Report, ThinRegion, UntestedBins, report, save_report
+from dir_nb.labels import ThinRegion, UntestedBins
+from dir_nb.reports import DEPTH, MEASURES, Report, report, save_report
 from dir_nb.train.core import HardlyVaries, WorseThanConstant
 
 RNG = np.random.default_rng(0)

@@ -19,7 +19,8 @@ from dir_nb.labels import LabelSpace
 from dir_nb.losses.pointwise import L1Loss
 from dir_nb.methods import build_method
 from dir_nb.models.mlp import MLP
-from dir_nb.tasks import FEW, EmptyBins, SmallRegion, WideWeights, method_entry, method_files
+from dir_nb.labels import LEAST_SAMPLES, ThinRegion, UntestedBins
+from dir_nb.tasks import WideWeights, method_entry, method_files
 from dir_nb.train.batches import seed_epoch
 from dir_nb.train.core import HardlyVaries, WorseThanConstant, train_epoch
 
@@ -399,11 +400,11 @@ def test_half_precision_features_work_and_half_heads_are_refused(precision):
 
 
 @pytest.mark.parametrize("kind, told", [
-    (HardlyVaries, "deviation"), (WorseThanConstant, "mean training target"), (EmptyBins, "no test sample"), (SmallRegion, "few-shot region")])
+    (HardlyVaries, "deviation"), (WorseThanConstant, "mean training target"), (UntestedBins, "no test sample"), (ThinRegion, "few has 0")])
 @pytest.mark.filterwarnings("ignore")
 def test_a_report_warns_by_name(kind, told):
     _, y = toy()
-    with pytest.warns(kind, match=told): task(y, "l1", dim=4).report(torch.full((FEW,), 90.0), y[:FEW])
+    with pytest.warns(kind, match=told): task(y, "l1", dim=4).report(torch.full((LEAST_SAMPLES,), 90.0), y[:LEAST_SAMPLES])
 
 
 def test_a_good_report_is_quiet():

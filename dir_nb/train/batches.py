@@ -32,7 +32,7 @@ def seed_epoch(
 def same_bits() -> None:
     "Let torch choose what gives the same bits every time, and not fill memory that is about to be written."
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False # a twentieth of a run
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 # %% ../../nbs/lib/train/71_train.batches.ipynb #c009
 class BatchOrder(Sampler):
